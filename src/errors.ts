@@ -1,0 +1,58 @@
+/** The one error class of this package and its closed set of codes. */
+
+/**
+ * What went wrong, as a closed set; each code's meaning is stable across releases.
+ *
+ * - `invalid-option`: an option has a value it cannot take (thrown when the app is made; a `RangeError` in the cause chain names it).
+ * - `invalid-factory`: `createServer` returned something that is not a server, or one already in use.
+ * - `closed`: the app or manager was used after `close()`.
+ * - `session-closed`: the session ended before the operation could complete.
+ * - `limit-exceeded`: a documented limit refused the operation.
+ * - `undeliverable`: a message has no connection it could travel on.
+ * - `request-failed`: the client answered a server→client request with a JSON-RPC error.
+ * - `timeout`: the operation did not complete within its deadline.
+ * - `module-load`: the module given to the command line cannot be loaded.
+ * - `listen`: the HTTP server cannot listen where it was told to.
+ */
+export type SojournErrorCode =
+  | 'invalid-option'
+  | 'invalid-factory'
+  | 'closed'
+  | 'session-closed'
+  | 'limit-exceeded'
+  | 'undeliverable'
+  | 'request-failed'
+  | 'timeout'
+  | 'module-load'
+  | 'listen'
+
+/** Every error this package throws, except the `RangeError` / `TypeError` of a wrong option. */
+export class SojournError extends Error {
+  override readonly name = 'SojournError'
+  /** Which of the closed set of failures this is. */
+  readonly code: SojournErrorCode
+  /** Structured detail for programs; the message holds the same for people. */
+  readonly data: unknown
+
+  constructor(
+    code: SojournErrorCode,
+    message: string,
+    options?: { cause?: unknown; data?: unknown },
+  ) {
+    super(message, options?.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.data = options?.data
+  }
+
+  /** Turns anything thrown into a `SojournError`, keeping the original as `cause`. */
+  static from(thrown: unknown, code: SojournErrorCode): SojournError {
+    if (thrown instanceof SojournError) return thrown
+    return new SojournError(code, messageOf(thrown), { cause: thrown })
+  }
+}
+
+/** The message of whatever was thrown; JavaScript lets anything be thrown. */
+export function messageOf(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message
+  return typeof thrown === 'string' ? thrown : String(thrown)
+}

@@ -1,0 +1,307 @@
+/** The contract: every public type a user of this package meets, documented here once. */
+
+import type { Clock } from './clock.js'
+import type { EventLog } from './stream/event-log.js'
+
+/** Milliseconds as a number, or a string with a unit: `'500ms'`, `'30s'`, `'5m'`, `'2h'`, `'1d'`. `Infinity` turns a timeout off. */
+export type Duration = number | string
+
+/** Bytes as a number, or a string with a unit: `'512B'`, `'16KiB'`, `'4MiB'`, `'1GiB'`. */
+export type ByteSize = number | string
+
+/** A value that JSON can represent. */
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue }
+
+/** Verified authentication of one request: structurally the `AuthInfo` of both official SDKs. */
+export interface AuthInfo {
+  /** The access token. */
+  token: string
+  /** The OAuth client the token was issued to. Never identifies a user: all users of a client share it. */
+  clientId: string
+  /** Scopes granted to the token. */
+  scopes: string[]
+  /** When the token expires, in seconds since the Unix epoch. */
+  expiresAt?: number
+  /** The RFC 8707 resource the token is for. */
+  resource?: URL
+  /** Where the RFC 9728 metadata of this resource is. */
+  resourceMetadataUrl?: string
+  /** More from the token; the default principal is made of `extra.iss` and `extra.sub` (RFC 7519 claims). */
+  extra?: Record<string, unknown>
+}
+
+/** Why a session ended. */
+export type CloseReason =
+  | 'idle'
+  | 'unused'
+  | 'deleted'
+  | 'failed'
+  | 'evicted'
+  | 'shutdown'
+  | 'max-age'
+  | 'admin'
+
+/** Which family of protocol revisions a server instance speaks: `legacy` has the `initialize` handshake (up to 2025-11-25), `modern` has none. */
+export type Era = 'legacy' | 'modern'
+
+/** What the client said of itself in `initialize`. */
+export interface ClientIdentity {
+  readonly name: string
+  readonly version: string
+}
+
+/** A JSON-RPC request id as MCP allows it. */
+export type RequestId = string | number
+
+/** A JSON-RPC request. */
+export interface JsonRpcRequest {
+  jsonrpc: '2.0'
+  id: RequestId
+  method: string
+  params?: { [key: string]: unknown }
+}
+
+/** A JSON-RPC notification. */
+export interface JsonRpcNotification {
+  jsonrpc: '2.0'
+  method: string
+  params?: { [key: string]: unknown }
+}
+
+/** A JSON-RPC response that carries a result. */
+export interface JsonRpcResult {
+  jsonrpc: '2.0'
+  id: RequestId
+  result: { [key: string]: unknown }
+}
+
+/** A JSON-RPC response that carries an error. `id` is absent or null where the request's id could not be read. */
+export interface JsonRpcError {
+  jsonrpc: '2.0'
+  id?: RequestId | null
+  error: { code: number; message: string; data?: unknown }
+}
+
+/** A JSON-RPC response. */
+export type JsonRpcResponse = JsonRpcResult | JsonRpcError
+
+/** Any JSON-RPC message. */
+export type JsonRpcMessage = JsonRpcRequest | JsonRpcNotification | JsonRpcResponse
+
+/** What travels with a message from the transport to the SDK; the union of what v1 and v2 read. */
+export interface MessageExtra {
+  /** Read by SDK v1: headers and URL of the HTTP request. */
+  readonly requestInfo?: { readonly headers: Readonly<Record<string, string | string[] | undefined>>; readonly url: URL }
+  /** Read by SDK v2: the HTTP request. */
+  readonly request?: Request
+  /** Verified authentication of the HTTP request. */
+  readonly authInfo?: AuthInfo
+  /** Ends the SSE connection of this request so that the client polls; there only when the stream can be resumed. */
+  readonly closeSSEStream?: () => void
+  /** The same for the session's GET stream. */
+  readonly closeStandaloneSSEStream?: () => void
+}
+
+/** Structurally the `Transport` of both official SDKs, as their servers use it. */
+export interface ServerTransport {
+  start(): Promise<void>
+  // Method syntax on purpose: both SDKs declare their own message types, and bivariance lets either server take this transport.
+  send(message: JsonRpcMessage, options?: { relatedRequestId?: RequestId }): Promise<void>
+  close(): Promise<void>
+  onclose?: (() => void) | undefined
+  onerror?: ((error: Error) => void) | undefined
+  // oxlint-disable-next-line typescript/no-explicit-any -- v1 and v2 type message and extra differently; both must be assignable
+  onmessage?: ((message: any, extra?: any) => void) | undefined
+  sessionId?: string | undefined
+  setProtocolVersion?: ((version: string) => void) | undefined
+  setSupportedProtocolVersions?: ((versions: string[]) => void) | undefined
+}
+
+/** What `createServer` returns: an `McpServer` or `Server` of either official SDK (v1 `@modelcontextprotocol/sdk`, v2 `@modelcontextprotocol/server`). */
+export interface McpServerLike {
+  // oxlint-disable-next-line typescript/no-explicit-any -- v1 and v2 name different Transport types; ours is structurally both
+  connect(transport: any): Promise<void>
+  close(): Promise<void>
+}
+
+/** A session as the author of the server sees it. */
+export interface SessionContext {
+  /** What `Mcp-Session-Id` names; undefined under `stateless`. It is a credential where no authentication is used: do not log it whole. */
+  readonly id: string | undefined
+  /** Who owns the session; undefined for an anonymous one. */
+  readonly principal: string | undefined
+  /** The client as it named itself in `initialize`; undefined under `stateless`. */
+  readonly client: ClientIdentity | undefined
+  /**
+   * The author's own JSON, kept as long as the session. Reading gives a frozen value; replace it by assignment. `{}` at first.
+   * @throws SojournError `limit-exceeded` when the new value is larger than `maxSessionDataSize`.
+   */
+  data: JsonValue
+  /** Aborts when the session ends, with the {@link CloseReason} as its reason; not when its instance sleeps. */
+  readonly signal: AbortSignal
+  /** Whether the instance being built replaces an earlier one of the same session. */
+  readonly restored: boolean
+}
+
+/** What `createServer` is given. A function that takes no parameters works too. */
+export interface ServerContext {
+  /** The session the server is built for. */
+  readonly session: SessionContext
+  /** Aborts when this instance is let go: when the session ends or sleeps. */
+  readonly instanceSignal: AbortSignal
+  /** `legacy` for protocol revisions with the `initialize` handshake. */
+  readonly era: Era
+  /** Authentication of the request that made the server necessary. */
+  readonly authInfo: AuthInfo | undefined
+  /** That HTTP request, without its body. Named as in SDK v2's own factory context. */
+  readonly requestInfo: Request | undefined
+}
+
+/** Builds one server for one session. Called once per session; must return a new server each time. */
+export type CreateServer = (context: ServerContext) => McpServerLike | Promise<McpServerLike>
+
+/**
+ * Called once per HTTP request, before any session is looked up. Return the verified authentication, `undefined` for an anonymous
+ * request, or a Web `Response` (401, 403) to refuse; a `Response` is sent as it is. SDK v2's `requireBearerAuth(…)` fits. A throw is
+ * answered with 500 and logged.
+ */
+export type Authenticate = (
+  request: Request,
+) => AuthInfo | Response | undefined | Promise<AuthInfo | Response | undefined>
+
+/** Names who owns a session: a string that stays the same when the token is refreshed; `undefined` means anonymous. */
+export type PrincipalOf = (authInfo: AuthInfo, request: Request) => string | undefined
+
+/** Anything shaped like `console`; a pino logger is recognized and given fields first. */
+export interface Logger {
+  debug(...args: unknown[]): void
+  info(...args: unknown[]): void
+  warn(...args: unknown[]): void
+  error(...args: unknown[]): void
+}
+
+/** How a POST that carries requests is answered: `auto` decides per answer, `sse` always streams, `json` never does. */
+export type ResponseMode = 'auto' | 'sse' | 'json'
+
+/** What happens when a session's GET stream is opened while one is open: the newcomer takes over, or gets 409. */
+export type StandaloneStreamMode = 'takeover' | 'reject'
+
+/** Options of sessions, streams and limits; every one can also be set by flag and environment, see `settings.ts`. */
+export interface SessionOptions {
+  /** How long a session may be idle before it ends; default 30 minutes. `Infinity` turns it off. May depend on principal and client. */
+  sessionIdleTimeout?: Duration | ((session: { principal: string | undefined; client: ClientIdentity | undefined }) => Duration)
+  /** How long a session may live on the handshake alone: no request but `ping`, no GET; default 5 minutes. */
+  unusedSessionTimeout?: Duration
+  /** The same while `notifications/initialized` is missing; default 60 s. */
+  handshakeTimeout?: Duration
+  /** How old a session may become; default `Infinity`. It waits for work in flight, at most `drainTimeout`. */
+  sessionMaxAge?: Duration
+  /** Sessions at once, asleep and awake; default 10,000. */
+  maxSessions?: number
+  /** Sessions at once of one authenticated principal; default `Infinity`. */
+  maxSessionsPerPrincipal?: number
+  /** When the table is full, anonymous sessions idle for longer than this make room for an anonymous newcomer; default 5 minutes. */
+  evictableAfter?: Duration
+  /** How long `initialize` may take, factory included; default 60 s. */
+  initializeTimeout?: Duration
+  /** How long a call may go on after its connection dropped; default 10 minutes. */
+  detachedRequestTimeout?: Duration
+  /** How long a server→client request waits for a connection to travel on before it is rejected; default 10 s. */
+  undeliveredRequestTimeout?: Duration
+  /** How long running calls may go on after `close()` or SIGTERM; default 30 s. */
+  drainTimeout?: Duration
+  /** Serve handshake clients without sessions: a server is built per POST, GET and DELETE are 405. Default false. */
+  stateless?: boolean
+  /** How POSTs are answered; default `auto`. */
+  responseMode?: ResponseMode
+  /** `true` is `responseMode: 'json'`, under the name the official SDKs know. */
+  jsonResponse?: boolean
+  /** Under `auto`, how long an answer may take and still be one JSON body; default 25 ms. */
+  jsonResponseWindow?: Duration
+  /** The `retry:` hint of SSE streams; default 3 s. */
+  retryInterval?: Duration
+  /** The interval of SSE keep-alives; default 15 s. `Infinity` turns them off. */
+  keepAliveInterval?: Duration
+  /** How old an SSE connection may become before it is rotated; default `Infinity`. */
+  streamMaxAge?: Duration
+  /** What a second GET stream does; default `takeover`. */
+  standaloneStream?: StandaloneStreamMode
+  /** How long response bytes may stay unsent before the connection is cut; default 60 s. */
+  unsentTimeout?: Duration
+  /** Largest request body; default 4 MiB. */
+  maxBodySize?: ByteSize
+  /** How long a request body may take to arrive; default 30 s. */
+  bodyTimeout?: Duration
+  /** Largest `params` of `initialize`; default 16 KiB. */
+  maxInitializeSize?: ByteSize
+  /** Most messages in a JSON-RPC batch (protocol 2025-03-26 and before); default 100. */
+  maxBatchSize?: number
+  /** Most open streams per session; default 64. */
+  maxStreamsPerSession?: number
+  /** Most running requests per session; default 256. */
+  maxRequestsPerSession?: number
+  /** Most pending server→client requests per session; default 64. */
+  maxServerRequestsPerSession?: number
+  /** Most unsent bytes per stream before a further message closes its connection; default 1 MiB. */
+  maxStreamBuffer?: ByteSize
+  /** Largest single message to a client; default 16 MiB. */
+  maxMessageSize?: ByteSize
+  /** Largest `session.data` as JSON; default 64 KiB. */
+  maxSessionDataSize?: ByteSize
+  /** Most resource subscriptions per session; default 1,000. */
+  maxSubscriptions?: number
+  /** Longest URI of a subscription; default 2 KiB. */
+  maxSubscriptionUriSize?: ByteSize
+  /** Event log, per session: most bytes; default 1 MiB. */
+  eventLogMaxBytes?: ByteSize
+  /** Event log, per session: most events; default 1,000. */
+  eventLogMaxEvents?: number
+  /** Event log: oldest event; default 10 minutes. */
+  eventLogMaxAge?: Duration
+  /** Event log, all sessions together: most bytes; default 256 MiB. */
+  eventLogMaxTotalBytes?: ByteSize
+  /** Host names this server answers to, or `'any'`. Bound to loopback, loopback names always count. */
+  allowedHosts?: readonly string[] | 'any'
+  /** Origins allowed, exactly as browsers send them, or `'any'`. Bound to loopback, loopback origins always count. */
+  allowedOrigins?: readonly string[] | 'any'
+  /** Origins that get CORS headers (and are allowed), or `'*'`. Default none. */
+  corsOrigins?: readonly string[] | '*'
+  /** Hops of reverse proxies whose `X-Forwarded-For` is believed; default 0. */
+  trustedProxies?: number
+}
+
+/** Options that only code can give. */
+export interface AppOptions extends SessionOptions {
+  /** Verifies each request; see {@link Authenticate}. Without it, what a framework's middleware left in `req.auth` counts. */
+  authenticate?: Authenticate
+  /** Names the owner of a session; see {@link PrincipalOf}. */
+  principal?: PrincipalOf
+  /** Where undelivered stream events wait; default a bounded log in memory. `false` turns resuming off. */
+  eventLog?: EventLog | false
+  /** Where log lines go; default nowhere. */
+  logger?: Logger
+  /** Where time comes from; default the system's. */
+  clock?: Clock
+}
+
+/** Options of {@link runHttp}: those of the app, and where to listen. */
+export interface RunHttpOptions extends AppOptions {
+  /** Address to bind; default `127.0.0.1`. A non-loopback address needs `allowedHosts`. */
+  host?: string
+  /** TCP port; default 3000, 0 takes a free one. */
+  port?: number
+  /** Unix socket to listen on instead. */
+  socket?: string
+  /** URL path of the endpoint; default `/mcp`. */
+  path?: string
+  /** How long an idle HTTP connection is kept; default 75 s, longer than the balancers in front usually keep theirs. */
+  httpKeepAliveTimeout?: Duration
+  /** Whether SIGTERM and SIGINT drain and stop the server; default true. */
+  handleSignals?: boolean
+}
