@@ -1,7 +1,7 @@
 /** The contract: every public type a user of this package meets, documented here once. */
 
-import type { Clock } from './clock.js'
-import type { EventLog } from './stream/event-log.js'
+import type { Clock } from './clock.ts'
+import type { EventLog } from './stream/event-log.ts'
 
 /** Milliseconds as a number, or a string with a unit: `'500ms'`, `'30s'`, `'5m'`, `'2h'`, `'1d'`. `Infinity` turns a timeout off. */
 export type Duration = number | string

@@ -1,6 +1,6 @@
 /** One HTTP request and its response, whatever the runtime: the seam between the HTTP faces and everything below. */
 
-import type { AuthInfo } from '../types.js'
+import type { AuthInfo } from '../types.ts'
 
 /** Why {@link Exchange.readBody} gave no body. */
 export type BodyFailure = 'too-large' | 'timeout' | 'aborted'
