@@ -1,0 +1,229 @@
+/** The typed events of a session runtime, and how they reach listeners. */
+
+import type { ClientIdentity, CloseReason, RequestId } from '../types.ts'
+
+/** Members that every event has. */
+interface EventBase {
+  /** When it happened: wall clock, milliseconds since the Unix epoch. */
+  readonly time: number
+  /** The session's id, whole; undefined where there is none (a refused request, `stateless`). It is a credential: log only its beginning. */
+  readonly session: string | undefined
+}
+
+/** `initialize` succeeded and the session exists. */
+export interface SessionOpened extends EventBase {
+  readonly type: 'session.opened'
+  readonly principal: string | undefined
+  readonly client: ClientIdentity | undefined
+  /** The negotiated protocol version. */
+  readonly protocolVersion: string
+}
+
+/** The client sent `notifications/initialized`. */
+export interface SessionInitialized extends EventBase {
+  readonly type: 'session.initialized'
+}
+
+/** The session ended; exactly one per session that opened. */
+export interface SessionClosed extends EventBase {
+  readonly type: 'session.closed'
+  readonly reason: CloseReason
+  /** How long the session lived, in milliseconds. */
+  readonly durationMs: number
+  /** More about a `failed` session. */
+  readonly detail: string | undefined
+}
+
+/** A JSON-RPC request was accepted. */
+export interface RequestStarted extends EventBase {
+  readonly type: 'request.started'
+  /** The id the client gave it. */
+  readonly request: RequestId
+  readonly method: string
+  /** `params.name` or `params.uri`: which tool, prompt or resource. */
+  readonly name: string | undefined
+}
+
+/** An accepted JSON-RPC request was answered or reported. */
+export interface RequestEnded extends EventBase {
+  readonly type: 'request.ended'
+  readonly request: RequestId
+  readonly method: string
+  readonly name: string | undefined
+  /** `ok`: a result; `error`: an error the server answered; `cancelled`: by the client; `aborted`: by the end of the session or a timeout. */
+  readonly outcome: RequestOutcome
+  readonly durationMs: number
+}
+
+/** How a request ended. */
+export type RequestOutcome = 'ok' | 'error' | 'cancelled' | 'aborted'
+
+/** An SSE connection was attached to a stream. */
+export interface StreamOpened extends EventBase {
+  readonly type: 'stream.opened'
+  /** The stream's number in its session; 0 is the GET stream. */
+  readonly stream: number
+  readonly kind: StreamKind
+}
+
+/** That connection ended. */
+export interface StreamClosed extends EventBase {
+  readonly type: 'stream.closed'
+  readonly stream: number
+  readonly kind: StreamKind
+  readonly durationMs: number
+}
+
+/** Which request opened an SSE connection; `resume` is a GET with `Last-Event-ID`. */
+export type StreamKind = 'get' | 'post' | 'resume'
+
+/** An HTTP request was refused. */
+export interface RequestRefused extends EventBase {
+  readonly type: 'request.refused'
+  /** The HTTP status it got. */
+  readonly status: number
+  /** A short, stable name of the check that refused it, such as `host`, `session-not-found`, `body-too-large`. */
+  readonly cause: RefusalCause
+  /** The message the client got. */
+  readonly message: string
+  /** The option that decides this, where there is one. */
+  readonly option: string | undefined
+}
+
+/** Why an HTTP request was refused; each is one check in the order of `wire.md`. */
+export type RefusalCause =
+  | 'method'
+  | 'host'
+  | 'origin'
+  | 'authentication'
+  | 'accept'
+  | 'content-type'
+  | 'content-encoding'
+  | 'body-too-large'
+  | 'body-timeout'
+  | 'body-aborted'
+  | 'encoding'
+  | 'json'
+  | 'json-rpc'
+  | 'era'
+  | 'session-required'
+  | 'session-not-found'
+  | 'session-conflict'
+  | 'protocol-version'
+  | 'already-initialized'
+  | 'initialize'
+  | 'full'
+  | 'draining'
+  | 'batch'
+  | 'limit'
+  | 'conflict'
+  | 'cursor'
+  | 'scope'
+  | 'stateless'
+  | 'internal'
+
+/** Events were lost by a slow async iterator; how many. */
+export interface EventsLost extends EventBase {
+  readonly type: 'events.lost'
+  readonly count: number
+}
+
+/** Everything that {@link Sessions} tells. */
+export type SessionEvent =
+  | SessionOpened
+  | SessionInitialized
+  | SessionClosed
+  | RequestStarted
+  | RequestEnded
+  | StreamOpened
+  | StreamClosed
+  | RequestRefused
+
+/** What an async iterator yields: the events, and a note where it was too slow to take them all. */
+export type IteratedEvent = SessionEvent | EventsLost
+
+/** Called for every event; what it throws is logged and changes nothing. */
+export type EventListener = (event: SessionEvent) => void
+
+/** Fans events out. Costs nothing while nobody listens: callers ask {@link EventHub.active} before they make an event. */
+export class EventHub {
+  readonly #listeners = new Set<EventListener>()
+  readonly #onListenerError: (thrown: unknown) => void
+
+  constructor(onListenerError: (thrown: unknown) => void) {
+    this.#onListenerError = onListenerError
+  }
+
+  /** Whether anyone listens. */
+  get active(): boolean {
+    return this.#listeners.size > 0
+  }
+
+  /** Adds a listener; the result removes it. */
+  subscribe(listener: EventListener): () => void {
+    this.#listeners.add(listener)
+    return () => {
+      this.#listeners.delete(listener)
+    }
+  }
+
+  /** Tells every listener, in the order they came. */
+  emit(event: SessionEvent): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(event)
+      } catch (thrown) {
+        this.#onListenerError(thrown)
+      }
+    }
+  }
+}
+
+/** How many events an async iterator keeps for a consumer that is slower than they come; the oldest are lost first. */
+const ITERATOR_BUFFER = 1024
+
+/** The events from now on, as an async iterator. Ends when `onEnd` says so or the consumer returns. */
+export async function* iterateEvents(
+  hub: EventHub,
+  onEnd: (end: () => void) => () => void,
+): AsyncGenerator<IteratedEvent, void, undefined> {
+  const waiting: SessionEvent[] = []
+  let lost = 0
+  let lastSession: string | undefined
+  let ended = false
+  let wake: (() => void) | undefined
+  const unsubscribe = hub.subscribe((event) => {
+    if (waiting.length >= ITERATOR_BUFFER) {
+      lastSession = waiting.shift()?.session
+      lost += 1
+    }
+    waiting.push(event)
+    wake?.()
+  })
+  const forget = onEnd(() => {
+    ended = true
+    wake?.()
+  })
+  try {
+    while (true) {
+      if (lost > 0) {
+        const count = lost
+        lost = 0
+        yield { type: 'events.lost', time: waiting[0]?.time ?? 0, session: lastSession, count }
+      }
+      const event = waiting.shift()
+      if (event !== undefined) {
+        yield event
+        continue
+      }
+      if (ended) return
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+      wake = undefined
+    }
+  } finally {
+    unsubscribe()
+    forget()
+  }
+}
