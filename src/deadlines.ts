@@ -21,22 +21,34 @@ interface DeadlineList {
  * Something that is due once, at a time that can be set again and again. Setting one costs O(1) and makes no timer.
  * Fields are the queue's own; use {@link Deadlines}.
  */
-export class Deadline {
+export abstract class Deadline {
   /** When it is due, by the clock's `now()`; meaningless while not armed. */
   due = 0
   /** @internal */ list: DeadlineList | undefined
   /** @internal */ next: Deadline | undefined
   /** @internal */ previous: Deadline | undefined
   /** @internal */ heapIndex = -1
-  /** @internal */ readonly onDue: () => void
 
-  constructor(onDue: () => void) {
-    this.onDue = onDue
-  }
+  /** Called once, when it is due; it is disarmed by then. */
+  abstract onDue(): void
 
   /** Whether it is going to come due. */
   get armed(): boolean {
     return this.list !== undefined || this.heapIndex >= 0
+  }
+}
+
+/** A deadline that calls a function, for where no object of its own is at hand. */
+export class DeadlineCall extends Deadline {
+  readonly #call: () => void
+
+  constructor(call: () => void) {
+    super()
+    this.#call = call
+  }
+
+  override onDue(): void {
+    this.#call()
   }
 }
 
@@ -156,6 +168,11 @@ export class Deadlines {
         this.#onThrow(thrown)
       }
     }
+  }
+
+  /** Handles what is due by now without waiting for the timer, for as long as one slice. */
+  runDue(): void {
+    if (!this.#waitingForInput) this.#run()
   }
 
   #earliest(): Deadline | undefined {

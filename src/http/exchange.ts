@@ -40,6 +40,8 @@ export interface Exchange {
   /** Reads the whole body, never buffering more than `limit` bytes, giving up `timeout` milliseconds after the call. At most once. */
   readBody(limit: number, timeout: number): Promise<BodyResult>
 
+  /** Header fields added to every response of this exchange (CORS, `Connection: close`); set before responding. */
+  commonHeaders: ResponseHeaders | undefined
   /** Whether the response is complete or the connection is gone. */
   readonly closed: boolean
   /**

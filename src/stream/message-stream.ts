@@ -1,0 +1,260 @@
+/** The ordered server→client messages of one POST or of the GET: at most one connection, and the event log for what none took. */
+
+import { errorBody, JSON_RPC } from '../jsonrpc/errors.ts'
+import type { RequestId } from '../types.ts'
+import type { EventLogPage } from './event-log.ts'
+import type { SseConnection } from './sse-connection.ts'
+import type { StreamContext } from './stream-context.ts'
+
+/** An answer that travelled on a stream; outlives its event, so that a client can be told when it came too late. */
+interface Answer {
+  readonly position: number
+  readonly id: RequestId
+}
+
+/** What a cursor of a stream leads to. */
+export type CursorOutcome = 'unknown' | 'nothing-left' | 'resume'
+
+/** One stream of a session. Positions grow by one per event; 0 is before the first. */
+export class MessageStream {
+  /** The stream's number in its session. */
+  readonly number: number
+  readonly #context: StreamContext
+  #position = 0
+  #taken = 0
+  #primings = 0
+  #connection: SseConnection | undefined
+  #finished = false
+  #answers: Answer[] | undefined
+  /** Set while an event log that answers later is behind: writes wait their turn. */
+  #inOrder: Promise<void> | undefined
+
+  constructor(context: StreamContext, number: number) {
+    this.#context = context
+    this.number = number
+  }
+
+  /** The connection that carries the stream now. */
+  get connection(): SseConnection | undefined {
+    return this.#connection
+  }
+
+  /** Whether every answer was sent (or cancelled): nothing more will come. */
+  get finished(): boolean {
+    return this.#finished
+  }
+
+  /**
+   * A fresh id for the priming event of a connection that starts after `cursor`; undefined where priming is not allowed. It names the
+   * same place as the cursor: a client that is cut after the priming event and before the replay must come back to where it was.
+   */
+  primingId(cursor: number): string | undefined {
+    if (!this.#context.primes) return undefined
+    this.#primings += 1
+    return `${this.#context.eventId(this.number, cursor)}.${this.#primings}`
+  }
+
+  /** The highest position that any connection took. */
+  get taken(): number {
+    return this.#taken
+  }
+
+  /** Logs a message and writes it to the connection, if there is one. `answer` names the request it answers. */
+  send(data: string, options?: { answer?: RequestId; last?: boolean }): void {
+    const last = options?.last ?? false
+    const position = ++this.#position
+    const log = this.#context.eventLog
+    if (last) this.#finished = true
+    if (log === undefined) {
+      this.#deliver(position, data, undefined, last)
+      return
+    }
+    if (options?.answer !== undefined) (this.#answers ??= []).push({ position, id: options.answer })
+    this.#store(position, data, last)
+  }
+
+  /** Nothing more will come: ends the connection once what was sent before has gone out. */
+  finish(retry?: number): void {
+    this.#finished = true
+    const end = () => this.#connection?.end(retry)
+    if (this.#inOrder === undefined) end()
+    else this.#inOrder = this.#inOrder.then(end)
+  }
+
+  /** Ends the connection but not the stream: the client is to come back for the rest. */
+  endConnection(retry: number): void {
+    this.#connection?.end(retry)
+  }
+
+  /** Makes a new connection the stream's only one; the one before ends. */
+  attach(connection: SseConnection): void {
+    const previous = this.#connection
+    this.#connection = connection
+    connection.sent = this.#position
+    previous?.end()
+  }
+
+  /** Lets a connection that ended go. Returns whether it was the stream's. */
+  detach(connection: SseConnection): boolean {
+    if (this.#connection !== connection) return false
+    this.#connection = undefined
+    return true
+  }
+
+  /** Writes what no connection ever took to the one attached. */
+  replayUntaken(): void {
+    this.#replay(this.#taken, false, undefined)
+  }
+
+  /**
+   * Writes what comes after a cursor to the connection attached, then goes on live. `onGap` is called when events after the cursor
+   * were trimmed, with a way to write messages in their place.
+   */
+  replayAfter(cursor: number, onGap: ((write: (data: string) => void) => void) | undefined): void {
+    this.#replay(cursor, true, onGap)
+  }
+
+  /** What a cursor leads to. Never reads the log: whether events are left follows from the positions. */
+  outcome(cursor: number): CursorOutcome {
+    if (cursor > this.#position) return 'unknown'
+    return this.#finished && cursor >= this.#lastEvent() ? 'nothing-left' : 'resume'
+  }
+
+  /** The position of the last answer: a finished stream has nothing after it that a client waits for. */
+  #lastEvent(): number {
+    return this.#answers?.at(-1)?.position ?? 0
+  }
+
+  #store(position: number, data: string, last: boolean): void {
+    const log = this.#context.eventLog
+    if (log === undefined) return
+    let stored: unknown
+    try {
+      stored = log.append(this.#context.logKey, this.number, position, data)
+    } catch (thrown) {
+      this.#context.logFailed(thrown)
+    }
+    const eventId = this.#context.eventId(this.number, position)
+    if (!isPromise(stored) && this.#inOrder === undefined) {
+      this.#deliver(position, data, eventId, last)
+      return
+    }
+    // An event is written only after the log has it: a client must never hold a cursor that a restart does not know.
+    const before = this.#inOrder ?? Promise.resolve()
+    const turn = before
+      .then(() => stored)
+      .catch((thrown: unknown) => this.#context.logFailed(thrown))
+      .then(() => this.#deliver(position, data, eventId, last))
+      .then(() => {
+        if (this.#inOrder === turn) this.#inOrder = undefined
+      })
+    this.#inOrder = turn
+  }
+
+  #deliver(position: number, data: string, eventId: string | undefined, last: boolean): void {
+    const connection = this.#connection
+    if (connection === undefined || position <= connection.sent) return
+    if (connection.replaying) {
+      connection.missed = position
+      return
+    }
+    if (!connection.send(data, eventId, last)) return
+    connection.sent = position
+    this.#taken = Math.max(this.#taken, position)
+  }
+
+  #replay(
+    cursor: number,
+    announcesGap: boolean,
+    onGap: ((write: (data: string) => void) => void) | undefined,
+  ): void {
+    const connection = this.#connection
+    const log = this.#context.eventLog
+    if (connection === undefined || log === undefined) return
+    connection.replaying = true
+    connection.sent = cursor
+    const read = () => log.read(this.#context.logKey, this.number, connection.sent)
+    const take = (page: EventLogPage) => this.#writePage(connection, page, announcesGap, onGap)
+    try {
+      const page = read()
+      if (!isPromise(page)) {
+        take(page as EventLogPage)
+        this.#goLive(connection)
+        return
+      }
+      void this.#replayLater(connection, page as PromiseLike<EventLogPage>, read, take)
+    } catch (thrown) {
+      this.#replayFailed(connection, thrown)
+    }
+  }
+
+  async #replayLater(
+    connection: SseConnection,
+    first: PromiseLike<EventLogPage>,
+    read: () => unknown,
+    take: (page: EventLogPage) => void,
+  ): Promise<void> {
+    try {
+      take(await first)
+      // What was logged while a page was read is read again; only a connection that missed nothing goes live.
+      while (!connection.closed && connection.missed > connection.sent) {
+        const before = connection.sent
+        take((await read()) as EventLogPage)
+        if (connection.sent === before) break
+      }
+      // Appends still on their way to the log come through #deliver, in order.
+      this.#goLive(connection)
+    } catch (thrown) {
+      this.#replayFailed(connection, thrown)
+    }
+  }
+
+  #writePage(
+    connection: SseConnection,
+    page: EventLogPage,
+    announcesGap: boolean,
+    onGap: ((write: (data: string) => void) => void) | undefined,
+  ): void {
+    if (page.trimmed > connection.sent) {
+      if (announcesGap) {
+        onGap?.((data) => connection.send(data, undefined, false))
+        this.#answerTrimmed(connection, page.trimmed)
+      }
+      connection.sent = Math.max(connection.sent, page.trimmed)
+    }
+    for (const event of page.events) {
+      if (event.position <= connection.sent) continue
+      if (!connection.send(event.data, this.#context.eventId(this.number, event.position), false)) return
+      connection.sent = event.position
+      this.#taken = Math.max(this.#taken, event.position)
+    }
+  }
+
+  /** Answers that were trimmed before the client came for them are replaced by an error: a call is never left without an answer. */
+  #answerTrimmed(connection: SseConnection, trimmed: number): void {
+    for (const answer of this.#answers ?? []) {
+      if (answer.position <= connection.sent || answer.position > trimmed) continue
+      const data = errorBody(JSON_RPC.INTERNAL_ERROR, 'result no longer available', answer.id)
+      connection.send(data, this.#context.eventId(this.number, answer.position), false)
+    }
+  }
+
+  #goLive(connection: SseConnection): void {
+    connection.replaying = false
+    if (connection.closed || this.#connection !== connection) return
+    if (!this.#finished) connection.flush()
+    else if (this.#inOrder === undefined) connection.end()
+    else this.#inOrder = this.#inOrder.then(() => connection.end())
+  }
+
+  #replayFailed(connection: SseConnection, thrown: unknown): void {
+    this.#context.logFailed(thrown)
+    connection.replaying = false
+    // Going live now would be a silent gap; a cut lets the client try again from its cursor.
+    connection.exchange.destroy()
+  }
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}
