@@ -14,6 +14,8 @@ export interface SessionRecord {
   readonly initializeParams: Readonly<Record<string, unknown>>
   /** The version the server answered with. */
   protocolVersion: string
+  /** The capabilities the server answered with. */
+  serverCapabilities: Readonly<Record<string, unknown>>
   /** Whether `notifications/initialized` arrived. */
   initialized: boolean
   /** The level of the last successful `logging/setLevel`. */

@@ -3,6 +3,7 @@
 import { Deadline } from '../deadlines.ts'
 import type { Exchange } from '../http/exchange.ts'
 import type { StreamKind } from '../session/events.ts'
+import type { Hold } from '../session/idle-clock.ts'
 import { SSE_HEADERS, SSE_KEEPALIVE, sseEvent, ssePriming, sseRetry } from './sse.ts'
 import type { StreamContext } from './stream-context.ts'
 import { UnsentWatch } from './unsent-watch.ts'
@@ -30,18 +31,20 @@ export class SseConnection extends Deadline {
   readonly #context: StreamContext
   readonly #owner: SseConnectionOwner
   readonly #watch: UnsentWatch
+  readonly #hold: Hold | undefined
   readonly #rotation: Rotation | undefined
   #pending: string | undefined
   #over = false
 
   /**
-   * Opens the response. `primingId` is the id of the priming event, where the protocol version allows one; `rotates` whether
+   * Opens the response. `hold` is released when it is over. `primingId` is the id of the priming event, where the protocol version allows one; `rotates` whether
    * `streamMaxAge` may end the connection early, which only a stream that can be resumed survives.
    */
   constructor(
     context: StreamContext,
     owner: SseConnectionOwner,
     exchange: Exchange,
+    hold: Hold | undefined,
     stream: number,
     kind: StreamKind,
     primingId: string | undefined,
@@ -54,6 +57,7 @@ export class SseConnection extends Deadline {
     this.openedAt = context.now()
     this.#context = context
     this.#owner = owner
+    this.#hold = hold
     this.#watch = new UnsentWatch(context.deadlines, context.options.unsentTimeout, exchange)
     this.#pending = primingId === undefined ? undefined : ssePriming(primingId, context.options.retryInterval)
     exchange.onclose = () => this.#gone()
@@ -136,6 +140,7 @@ export class SseConnection extends Deadline {
     this.#watch.stop()
     this.#owner.connectionGone(this)
     this.#context.connectionClosed(this.stream, this.kind, this.#context.now() - this.openedAt)
+    this.#hold?.release()
   }
 
   /** The plain keep-alive: a comment, for streams whose peer cannot be asked. */

@@ -1,0 +1,87 @@
+/** The author's server, connected to its session. */
+
+import { messageOf, SojournError } from '../errors.ts'
+import type { McpServerLike, ServerContext } from '../types.ts'
+import { InstanceTransport, type TransportHost } from './instance-transport.ts'
+import type { Runtime } from './runtime.ts'
+
+/** Servers that were handed out: one session, one instance, never shared. Weak, so that it keeps nothing alive. */
+const seen = new WeakSet<object>()
+
+/** A built and connected server. */
+export class Instance {
+  readonly transport: InstanceTransport
+  readonly #server: McpServerLike
+  readonly #runtime: Runtime
+
+  private constructor(server: McpServerLike, transport: InstanceTransport, runtime: Runtime) {
+    this.#server = server
+    this.transport = transport
+    this.#runtime = runtime
+  }
+
+  /**
+   * Calls the factory and connects what it returns.
+   * @throws SojournError `invalid-factory` when that is not a server, or one that was returned before; whatever the factory throws.
+   */
+  static async build(
+    runtime: Runtime,
+    host: TransportHost,
+    context: ServerContext,
+    sessionId: string | undefined,
+  ): Promise<Instance> {
+    const server: unknown = await runtime.createServer(context)
+    if (!isServer(server)) {
+      throw new SojournError(
+        'invalid-factory',
+        `createServer must return an McpServer or Server of @modelcontextprotocol/sdk or @modelcontextprotocol/server, got ${describe(server)}`,
+      )
+    }
+    if (seen.has(server)) {
+      throw new SojournError(
+        'invalid-factory',
+        'createServer returned a server that is already in use: build a new one on every call, each session needs its own',
+      )
+    }
+    seen.add(server)
+    const instance = new Instance(server, new InstanceTransport(host, sessionId), runtime)
+    try {
+      await server.connect(instance.transport)
+    } catch (thrown) {
+      instance.close()
+      throw thrown
+    }
+    return instance
+  }
+
+  /** Closes the server; idempotent. What it throws costs nobody else anything. */
+  close(): void {
+    try {
+      this.#server.close().catch((thrown: unknown) => this.#closeFailed(thrown))
+    } catch (thrown) {
+      this.#closeFailed(thrown)
+    }
+    // A server that forgets its transport must not keep its handlers waiting.
+    try {
+      this.transport.shut()
+    } catch (thrown) {
+      this.#closeFailed(thrown)
+    }
+  }
+
+  #closeFailed(thrown: unknown): void {
+    this.#runtime.log.warn('the server threw while it was closed', { error: messageOf(thrown) })
+  }
+}
+
+function isServer(value: unknown): value is McpServerLike {
+  if (typeof value !== 'object' || value === null) return false
+  const { connect, close } = value as { connect?: unknown; close?: unknown }
+  return typeof connect === 'function' && typeof close === 'function'
+}
+
+function describe(value: unknown): string {
+  if (value === null) return 'null'
+  if (typeof value === 'object') return `an object without connect() and close() (${value.constructor?.name ?? 'no class'})`
+  return typeof value
+}

@@ -1,0 +1,206 @@
+/** How one POST with requests is answered: one JSON body where that is possible, a stream otherwise. */
+
+import { Deadline } from '../deadlines.ts'
+import type { Exchange } from '../http/exchange.ts'
+import { errorBody, JSON_RPC } from '../jsonrpc/errors.ts'
+import type { MessageStream } from '../stream/message-stream.ts'
+import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
+import { UnsentWatch } from '../stream/unsent-watch.ts'
+import type { JsonRpcResponse } from '../types.ts'
+import type { Hold } from './idle-clock.ts'
+import type { AnswerSink, RunningRequest } from './running-request.ts'
+import type { Session } from './session.ts'
+
+const JSON_HEADERS = { 'Content-Type': 'application/json' } as const
+
+/**
+ * - `waiting`: nothing was sent; a JSON body is still possible.
+ * - `streaming`: an SSE stream was opened; its connection may be gone.
+ * - `over`: answered, or nobody can be answered any more.
+ */
+type State = 'waiting' | 'streaming' | 'over'
+
+/** What became of one request while a JSON body was still possible. */
+interface Collected {
+  readonly request: RunningRequest
+  readonly body: string
+  readonly cancelled: boolean
+}
+
+/** The answer of one POST. As a deadline it is the JSON window at first, and the limit of a detached call later. */
+export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwner {
+  readonly #session: Session
+  readonly #exchange: Exchange
+  readonly #hold: Hold | undefined
+  readonly #batch: boolean
+  #state: State = 'waiting'
+  /** The peer is gone, or was never going to be answered. */
+  #gone = false
+  #outstanding: number
+  #collected: Collected[] | undefined
+  #stream: MessageStream | undefined
+  #watch: UnsentWatch | undefined
+
+  constructor(
+    session: Session,
+    exchange: Exchange,
+    hold: Hold | undefined,
+    requests: number,
+    batch: boolean,
+  ) {
+    super()
+    this.#session = session
+    this.#exchange = exchange
+    this.#hold = hold
+    this.#outstanding = requests
+    this.#batch = batch
+    exchange.onclose = () => this.#exchangeOver()
+    const { responseMode, jsonResponseWindow } = session.runtime.options
+    if (responseMode !== 'json') session.runtime.deadlines.arm(this, jsonResponseWindow)
+  }
+
+  /** The stream, once there is one. */
+  get stream(): MessageStream | undefined {
+    return this.#stream
+  }
+
+  related(message: string, expectsAnswer: boolean): boolean {
+    if (this.#session.runtime.options.responseMode === 'json') return false
+    if (this.#state === 'waiting') {
+      // Without a stream no cursor was ever given out, so nobody could come back for it.
+      if (this.#gone) return false
+      this.#openStream()
+    }
+    const stream = this.#stream
+    if (this.#state !== 'streaming' || stream === undefined) return false
+    if (stream.connection === undefined && this.#session.runtime.eventLog === undefined) return !expectsAnswer
+    stream.send(message)
+    return true
+  }
+
+  answer(request: RunningRequest, response: JsonRpcResponse): void {
+    this.#outstanding -= 1
+    const body = this.#session.serialize(response, request.id)
+    if (this.#state === 'streaming') this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
+    else if (this.#session.runtime.options.responseMode === 'sse') {
+      if (this.#state === 'waiting' && !this.#gone) {
+        this.#openStream()
+        this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
+      }
+    } else this.#collect(request, body, false)
+    if (this.#outstanding === 0) this.#complete()
+  }
+
+  cancelled(request: RunningRequest): void {
+    this.#outstanding -= 1
+    // A stream ends without a response; a JSON body cannot be left out, so it says what happened.
+    if (this.#state === 'waiting' && this.#session.runtime.options.responseMode !== 'sse') {
+      this.#collect(request, errorBody(JSON_RPC.REQUEST_CANCELLED, 'Request cancelled', request.id), true)
+    }
+    if (this.#outstanding === 0) this.#complete()
+  }
+
+  closeConnection(): void {
+    if (this.#session.runtime.options.responseMode === 'json' || !this.#session.primes) return
+    if (this.#state === 'waiting' && !this.#gone) this.#openStream()
+    this.#stream?.endConnection(this.#session.runtime.options.retryInterval)
+  }
+
+  /** A resume took the stream over: the call is attached again. */
+  attach(connection: SseConnection): void {
+    this.#session.runtime.deadlines.disarm(this)
+    this.#stream?.attach(connection)
+  }
+
+  /** @internal The JSON window passed, or a detached call took too long. */
+  override onDue(): void {
+    if (this.#state === 'waiting' && !this.#gone) {
+      this.#openStream()
+      this.#stream?.connection?.flush()
+    } else this.#session.abortDetached(this)
+  }
+
+  /** @internal */
+  beat(): string {
+    return SseConnection.comment
+  }
+
+  /** @internal */
+  connectionGone(connection: SseConnection): void {
+    if (this.#stream?.detach(connection) === true && this.#state === 'streaming') this.#detached()
+  }
+
+  #openStream(): void {
+    this.#state = 'streaming'
+    this.#session.runtime.deadlines.disarm(this)
+    const stream = this.#session.streams.addPost(this)
+    this.#stream = stream
+    stream.attach(
+      new SseConnection(
+        this.#session.streams.context,
+        this,
+        this.#exchange,
+        this.#hold,
+        stream.number,
+        'post',
+        stream.primingId(0),
+        this.#session.primes,
+      ),
+    )
+    for (const { request, body, cancelled } of this.#collected ?? []) {
+      if (!cancelled) stream.send(body, { answer: request.id })
+    }
+    this.#collected = undefined
+  }
+
+  #collect(request: RunningRequest, body: string, cancelled: boolean): void {
+    this.#collected ??= []
+    this.#collected.push({ request, body, cancelled })
+  }
+
+  #complete(): void {
+    const { deadlines, options } = this.#session.runtime
+    deadlines.disarm(this)
+    const state = this.#state
+    this.#state = 'over'
+    if (state === 'streaming') {
+      const stream = this.#stream
+      if (stream !== undefined) {
+        if (!stream.finished) stream.finish()
+        this.#session.streams.postFinished(stream)
+      }
+      return
+    }
+    if (this.#gone) return
+    const collected = this.#collected
+    if (collected === undefined) {
+      // Everything was cancelled before a stream was opened under `responseMode: 'sse'`: an empty stream says so.
+      this.#openStream()
+      this.#state = 'over'
+      this.#stream?.finish()
+      if (this.#stream !== undefined) this.#session.streams.postFinished(this.#stream)
+      return
+    }
+    const bodies = collected.map(({ body }) => body)
+    const body = this.#batch ? `[${bodies.join(',')}]` : bodies.join('')
+    this.#exchange.respond(200, JSON_HEADERS, body)
+    if (!this.#exchange.closed) {
+      this.#watch = new UnsentWatch(deadlines, options.unsentTimeout, this.#exchange)
+      this.#watch.wrote(body.length)
+    }
+  }
+
+  /** The exchange ended before any stream was opened on it. */
+  #exchangeOver(): void {
+    this.#gone = true
+    this.#watch?.stop()
+    if (this.#state === 'waiting') this.#detached()
+    this.#hold?.release()
+  }
+
+  /** The call goes on without its connection, but not for ever. */
+  #detached(): void {
+    const { deadlines, options } = this.#session.runtime
+    if (this.#outstanding > 0) deadlines.arm(this, options.detachedRequestTimeout)
+  }
+}

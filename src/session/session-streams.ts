@@ -1,0 +1,258 @@
+/** The streams of one session: by number while they run, and for as long as a client may come back for their end. */
+
+import { createHash } from 'node:crypto'
+
+import type { Exchange } from '../http/exchange.ts'
+import { JSON_RPC } from '../jsonrpc/errors.ts'
+import { MessageStream } from '../stream/message-stream.ts'
+import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
+import type { StreamContext } from '../stream/stream-context.ts'
+import type { Hold } from './idle-clock.ts'
+import type { PostAnswer } from './post-answer.ts'
+import type { Refusal } from './refusal.ts'
+import type { Session } from './session.ts'
+import { StandaloneStream } from './standalone-stream.ts'
+
+/** Finished streams remembered per session; of older ones only that they ended is known. */
+const FINISHED_REMEMBERED = 256
+
+/** The longest `Last-Event-ID` looked at. */
+const LONGEST_CURSOR = 256
+
+/** Tag of the session, number of the stream, position in it, and on priming events a running number. */
+const CURSOR = /^([\w-]{8})\.(\d{1,10})\.(\d{1,15})(?:\.\d{1,10})?$/
+
+const STREAM_LIMIT: Refusal = {
+  status: 429,
+  code: JSON_RPC.SERVER_ERROR,
+  message: 'Too Many Requests: the session has too many open streams',
+  cause: 'limit',
+  option: 'maxStreamsPerSession',
+  headers: { 'Retry-After': '1' },
+}
+
+const CONFLICT: Refusal = {
+  status: 409,
+  code: JSON_RPC.SERVER_ERROR,
+  message: 'Conflict: Only one SSE stream is allowed per session',
+  cause: 'conflict',
+  option: 'standaloneStream',
+}
+
+const UNKNOWN_CURSOR: Refusal = {
+  status: 400,
+  code: JSON_RPC.SERVER_ERROR,
+  message: 'Bad Request: Last-Event-ID is not an event id of this session',
+  cause: 'cursor',
+}
+
+/** The streams of one session. */
+export class SessionStreams {
+  readonly context: StreamContext
+  readonly #session: Session
+  #standalone: StandaloneStream | undefined
+  #posts: Map<number, PostAnswer> | undefined
+  #finished: Map<number, MessageStream> | undefined
+  #open = 0
+  #tag: string | undefined
+
+  constructor(session: Session) {
+    this.#session = session
+    this.context = new SessionStreamContext(session, this)
+  }
+
+  /** SSE connections open now. */
+  get open(): number {
+    return this.#open
+  }
+
+  /** Whether another stream may be opened; a refusal when not. */
+  admit(): Refusal | undefined {
+    return this.#open >= this.#session.runtime.options.maxStreamsPerSession ? STREAM_LIMIT : undefined
+  }
+
+  /** Whether a GET connection is attached. */
+  get standaloneOpen(): boolean {
+    return this.#standalone?.open ?? false
+  }
+
+  /** The GET stream, made on first use. */
+  get standalone(): StandaloneStream {
+    this.#standalone ??= new StandaloneStream(this.#session)
+    return this.#standalone
+  }
+
+  /** @internal Counts connections, for the limit. */
+  count(change: 1 | -1): void {
+    this.#open += change
+  }
+
+  /** A new stream for a POST. */
+  addPost(answer: PostAnswer): MessageStream {
+    const { record } = this.#session
+    record.streams += 1
+    this.#posts ??= new Map()
+    this.#posts.set(record.streams, answer)
+    return new MessageStream(this.context, record.streams)
+  }
+
+  /** Every answer of a POST stream was sent: kept only for clients that missed the end. */
+  postFinished(stream: MessageStream): void {
+    this.#posts?.delete(stream.number)
+    if (this.#session.runtime.eventLog === undefined) return
+    this.#finished ??= new Map()
+    this.#finished.set(stream.number, stream)
+    if (this.#finished.size <= FINISHED_REMEMBERED) return
+    for (const oldest of this.#finished.keys()) {
+      this.#finished.delete(oldest)
+      void this.#session.runtime.eventLog.dropStream(this.context.logKey, oldest)
+      break
+    }
+  }
+
+  /** Serves a GET without `Last-Event-ID`. */
+  openStandalone(exchange: Exchange, hold: Hold): Refusal | undefined {
+    return this.#attachStandalone(exchange, hold, undefined)
+  }
+
+  /** Serves a GET with `Last-Event-ID`. */
+  resume(exchange: Exchange, hold: Hold, lastEventId: string): Refusal | undefined {
+    const cursor = this.#parse(lastEventId)
+    if (cursor === undefined) return UNKNOWN_CURSOR
+    const { number, position } = cursor
+    if (number === 0) {
+      if (!this.standalone.knows(position)) return UNKNOWN_CURSOR
+      return this.#attachStandalone(exchange, hold, position)
+    }
+    const answer = this.#posts?.get(number)
+    const stream = answer?.stream ?? this.#finished?.get(number)
+    const outcome = stream?.outcome(position) ?? (number > this.#session.record.streams ? 'unknown' : 'nothing-left')
+    if (outcome === 'unknown') return UNKNOWN_CURSOR
+    if (stream === undefined || outcome === 'nothing-left') {
+      // Any other answer makes the official clients come back for ever.
+      exchange.onclose = () => hold.release()
+      exchange.respond(204, {}, '')
+      return undefined
+    }
+    const refusal = stream.connection === undefined ? this.admit() : undefined
+    if (refusal !== undefined) return refusal
+    hold.confirm()
+    this.#session.markUsed()
+    const owner = answer ?? new FinishedStreamOwner(stream)
+    const connection = new SseConnection(
+      this.context,
+      owner,
+      exchange,
+      hold,
+      number,
+      'resume',
+      stream.primingId(position),
+      this.context.primes,
+    )
+    if (answer === undefined) stream.attach(connection)
+    else answer.attach(connection)
+    stream.replayAfter(position, undefined)
+    return undefined
+  }
+
+  /** The session is over: every connection ends. `retry` tells clients when to come back. */
+  close(retry: number | undefined): void {
+    this.#standalone?.close(retry)
+    for (const stream of this.#finished?.values() ?? []) stream.connection?.end()
+  }
+
+  /** Names an event so that no other session's cursor can be mistaken for one of this. */
+  eventId(stream: number, position: number): string {
+    this.#tag ??= createHash('sha256').update(`sojourn-events:${this.#session.record.id}`).digest('base64url').slice(0, 8)
+    return `${this.#tag}.${stream}.${position}`
+  }
+
+  #attachStandalone(exchange: Exchange, hold: Hold, cursor: number | undefined): Refusal | undefined {
+    const refusal = this.standalone.open ? undefined : this.admit()
+    if (refusal !== undefined) return refusal
+    if (!this.standalone.admits()) return CONFLICT
+    hold.confirm()
+    this.#session.markUsed()
+    this.standalone.attach(exchange, hold, cursor)
+    return undefined
+  }
+
+  #parse(lastEventId: string): { number: number; position: number } | undefined {
+    if (this.#session.runtime.eventLog === undefined || lastEventId.length > LONGEST_CURSOR) return undefined
+    const match = CURSOR.exec(lastEventId)
+    if (match === null) return undefined
+    const number = Number(match[2])
+    const position = Number(match[3])
+    if (!this.eventId(number, position).startsWith(`${match[1]}.`)) return undefined
+    return { number, position }
+  }
+}
+
+/** Carries the tail of a stream that has ended. */
+class FinishedStreamOwner implements SseConnectionOwner {
+  readonly #stream: MessageStream
+
+  constructor(stream: MessageStream) {
+    this.#stream = stream
+  }
+
+  beat(): string {
+    return SseConnection.comment
+  }
+
+  connectionGone(connection: SseConnection): void {
+    this.#stream.detach(connection)
+  }
+}
+
+class SessionStreamContext implements StreamContext {
+  readonly #session: Session
+  readonly #streams: SessionStreams
+
+  constructor(session: Session, streams: SessionStreams) {
+    this.#session = session
+    this.#streams = streams
+  }
+
+  get deadlines(): StreamContext['deadlines'] {
+    return this.#session.runtime.deadlines
+  }
+
+  get options(): StreamContext['options'] {
+    return this.#session.runtime.options
+  }
+
+  get eventLog(): StreamContext['eventLog'] {
+    return this.#session.ephemeral ? undefined : this.#session.runtime.eventLog
+  }
+
+  get logKey(): string {
+    return this.#session.record.id
+  }
+
+  get primes(): boolean {
+    return this.#session.primes
+  }
+
+  now(): number {
+    return this.#session.runtime.clock.now()
+  }
+
+  eventId(stream: number, position: number): string {
+    return this.#streams.eventId(stream, position)
+  }
+
+  connectionOpened(stream: number, kind: 'get' | 'post' | 'resume'): void {
+    this.#streams.count(1)
+    this.#session.emitStream('stream.opened', stream, kind, 0)
+  }
+
+  connectionClosed(stream: number, kind: 'get' | 'post' | 'resume', durationMs: number): void {
+    this.#streams.count(-1)
+    this.#session.emitStream('stream.closed', stream, kind, durationMs)
+  }
+
+  logFailed(thrown: unknown): void {
+    this.#session.runtime.log.error('the event log failed; streams go on without it', { error: thrown })
+  }
+}
