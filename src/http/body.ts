@@ -1,0 +1,176 @@
+/** Request bodies: collected within a bound and a deadline, decoded as strict UTF-8 and JSON. */
+
+import type { IncomingMessage } from 'node:http'
+import type { Readable } from 'node:stream'
+import type { Clock, Timer } from '../clock.ts'
+import type { BodyResult } from './exchange.ts'
+
+/** What {@link decodeJson} makes of a body. */
+export type DecodedJson =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly reason: 'utf8' | 'json' }
+
+const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** Decodes a body as JSON. Bytes that are not UTF-8 are refused, not replaced; a byte order mark is not JSON (RFC 8259 §8.1). */
+export function decodeJson(bytes: Uint8Array): DecodedJson {
+  const text = decodeUtf8(bytes)
+  if (text === undefined) return { ok: false, reason: 'utf8' }
+  try {
+    return { ok: true, value: JSON.parse(text) }
+  } catch {
+    return { ok: false, reason: 'json' }
+  }
+}
+
+function decodeUtf8(bytes: Uint8Array): string | undefined {
+  // Node's lenient decoder is faster than the strict one, and leaves a mark (U+FFFD) where it replaced something. Only a text that has
+  // the mark, rarely sent on purpose, needs the strict look.
+  if (typeof Buffer !== 'undefined') {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+    if (!text.includes('\ufffd')) return text
+  }
+  try {
+    return strictDecoder.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+const EMPTY = new Uint8Array(0)
+/** Where the growing buffer for a body of several chunks begins, in bytes. */
+const FIRST_CAPACITY = 16 * 1024
+
+const TOO_LARGE: BodyResult = { ok: false, failure: 'too-large' }
+const TIMED_OUT: BodyResult = { ok: false, failure: 'timeout' }
+const ABORTED: BodyResult = { ok: false, failure: 'aborted' }
+
+/**
+ * Reads the whole body of a Node request. After a failure the stream is paused where it stands and nothing more is read: the caller
+ * answers (413, 408) and closes the connection. Never rejects; no listener or timer of it remains.
+ *
+ * @param limit most bytes; a larger `Content-Length` is refused before anything is read
+ * @param timeout milliseconds from now; `Infinity` for no deadline
+ */
+export function collectBody(
+  stream: Readable | IncomingMessage,
+  limit: number,
+  timeout: number,
+  clock: Clock,
+): Promise<BodyResult> {
+  const declared = declaredLength(stream)
+  if (declared !== undefined && declared > limit) return Promise.resolve(TOO_LARGE)
+  const due = clock.now() + timeout
+  return new Promise((resolve) => {
+    // A small body is in the same read from the socket as its head. By the next tick Node has parsed that whole read: then there is
+    // nothing to wait for, and neither listeners nor a timer are needed.
+    process.nextTick(() => {
+      resolve(takeComplete(stream, limit) ?? new BodyCollector(stream, limit, declared, due, clock).result)
+    })
+  })
+}
+
+/** The body when it is already here; undefined when it is not. */
+function takeComplete(stream: Readable | IncomingMessage, limit: number): BodyResult | undefined {
+  if (stream.readableEnded) return { ok: true, bytes: EMPTY }
+  if (stream.destroyed) return ABORTED
+  if (!('complete' in stream) || !stream.complete) return undefined
+  if (stream.readableFlowing || stream.readableEncoding !== null) return undefined
+  if (stream.readableLength > limit) return TOO_LARGE
+  const bytes = stream.read() as Uint8Array | null
+  return { ok: true, bytes: bytes ?? EMPTY }
+}
+
+/** Collects what arrives over time. */
+class BodyCollector {
+  readonly result: Promise<BodyResult>
+  readonly #stream: Readable
+  readonly #limit: number
+  readonly #most: number
+  readonly #due: number
+  readonly #clock: Clock
+  #resolve: (result: BodyResult) => void = () => {}
+  #timer: Timer | undefined
+  // The only chunk itself, or a buffer that grows. A list of chunks would let a million chunks of one byte cost us a hundred each.
+  #bytes: Uint8Array = EMPTY
+  #length = 0
+
+  constructor(stream: Readable, limit: number, declared: number | undefined, due: number, clock: Clock) {
+    this.#stream = stream
+    this.#limit = limit
+    this.#most = declared ?? limit
+    this.#due = due
+    this.#clock = clock
+    this.result = new Promise((resolve) => {
+      this.#resolve = resolve
+    })
+    stream.on('end', this.#onEnd).on('error', this.#onGone).on('close', this.#onGone)
+    stream.on('data', this.#onData)
+    // Listening for data starts the flow, except of a stream that middleware has paused.
+    stream.resume()
+    this.#arm()
+  }
+
+  readonly #onData = (chunk: Uint8Array | string): void => {
+    const bytes = typeof chunk === 'string' ? new TextEncoder().encode(chunk) : chunk
+    const length = this.#length + bytes.length
+    if (length > this.#limit) {
+      this.#settle(TOO_LARGE)
+      return
+    }
+    if (this.#length === 0) {
+      this.#bytes = bytes
+    } else {
+      if (length > this.#bytes.length) this.#grow(length)
+      this.#bytes.set(bytes, this.#length)
+    }
+    this.#length = length
+  }
+
+  readonly #onEnd = (): void => {
+    const bytes = this.#bytes.length === this.#length ? this.#bytes : this.#bytes.subarray(0, this.#length)
+    this.#settle({ ok: true, bytes })
+  }
+
+  readonly #onGone = (): void => {
+    this.#settle(ABORTED)
+  }
+
+  /** Doubles the capacity, so that the copying stays proportional to the body. */
+  #grow(needed: number): void {
+    const capacity = Math.max(needed, Math.min(Math.max(FIRST_CAPACITY, needed * 2), this.#most))
+    const grown = new Uint8Array(capacity)
+    grown.set(this.#bytes.subarray(0, this.#length))
+    this.#bytes = grown
+  }
+
+  #arm(): void {
+    if (this.#due === Infinity) return
+    // A timer may come early (see Clock.setTimer): compare and arm again.
+    const left = this.#due - this.#clock.now()
+    this.#timer = this.#clock.setTimer(() => {
+      this.#timer = undefined
+      if (this.#clock.now() < this.#due) this.#arm()
+      else this.#settle(TIMED_OUT)
+    }, left)
+  }
+
+  #settle(result: BodyResult): void {
+    const stream = this.#stream
+    stream.off('data', this.#onData).off('end', this.#onEnd).off('error', this.#onGone).off('close', this.#onGone)
+    this.#timer?.cancel()
+    this.#timer = undefined
+    if (!result.ok) {
+      stream.pause()
+      this.#bytes = EMPTY
+    }
+    this.#resolve(result)
+  }
+}
+
+function declaredLength(stream: Readable | IncomingMessage): number | undefined {
+  const header = 'headers' in stream ? stream.headers['content-length'] : undefined
+  if (header === undefined) return undefined
+  const length = Number(header)
+  return Number.isSafeInteger(length) && length >= 0 ? length : undefined
+}
