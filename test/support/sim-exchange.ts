@@ -42,6 +42,10 @@ export interface SimLink {
   latency?: number
   /** How long the operating system takes to take the last bytes of a response; `onclose(true)` comes then. Default: the next microtask. */
   finishAfter?: number
+  /** Told when the server answers, before anything reaches the peer. */
+  onanswer?: (exchange: SimExchange) => void
+  /** Told when `onclose` was called: the server's side of the exchange is over. */
+  onover?: (exchange: SimExchange, completed: boolean) => void
   /** May change what the server writes before it travels: a fault for tests to find. `undefined` loses it. */
   tamper?: (chunk: string) => string | undefined
 }
@@ -96,6 +100,8 @@ export class SimExchange implements Exchange {
   retry: number | undefined
   /** When the server answered: the call of `respond` or `openStream`. */
   answeredAt: number | undefined
+  /** The status the server answered with, whether or not it reached the peer. */
+  answeredStatus: number | undefined
   /** When `onclose` was called. */
   closedAt: number | undefined
   /** Resolves with the head, once the peer has it; never when the connection ends first. */
@@ -223,9 +229,8 @@ export class SimExchange implements Exchange {
       this.misuse.push('respond on an open stream')
       return
     }
-    this.answeredAt = this.#clock.now()
     this.#finished = true
-    this.#pendingHead = { status, headers: lowerCase({ ...headers, ...this.commonHeaders }) }
+    this.#answer(status, headers)
     this.#transmit(body)
     this.#finish()
   }
@@ -236,9 +241,15 @@ export class SimExchange implements Exchange {
       this.misuse.push('openStream twice')
       return
     }
-    this.answeredAt = this.#clock.now()
     this.#streaming = true
-    this.#pendingHead = { status: 200, headers: lowerCase({ ...headers, ...this.commonHeaders }) }
+    this.#answer(200, headers)
+  }
+
+  #answer(status: number, headers: ResponseHeaders): void {
+    this.answeredAt = this.#clock.now()
+    this.answeredStatus = status
+    this.#pendingHead = { status, headers: lowerCase({ ...headers, ...this.commonHeaders }) }
+    this.#link.onanswer?.(this)
   }
 
   write(chunk: string): void {
@@ -422,6 +433,7 @@ export class SimExchange implements Exchange {
     this.closedAt = this.#clock.now()
     this.#gone = true
     this.onclose?.(completed)
+    this.#link.onover?.(this, completed)
   }
 }
 
