@@ -1,0 +1,249 @@
+/** What one setting takes: checks of given values, and reading them from flags and environment, where everything is text. */
+
+import { formatByteSize, formatDuration, isBareNumber, parseByteSize, parseDuration } from './duration.ts'
+import { didYouMean } from './did-you-mean.ts'
+
+/** What a setting holds, once checked: durations in milliseconds, sizes in bytes. */
+export type SettingValue = number | string | boolean | readonly string[] | undefined
+
+/** What kind of value a setting takes, and which of them. */
+export type SettingRule =
+  | {
+      readonly kind: 'duration'
+      /** Whether 0 is taken. */
+      readonly zero?: boolean
+      /** Whether `Infinity` is taken. */
+      readonly infinity?: boolean
+      /** What error messages show; the default where that is a plain duration. */
+      readonly example: string
+    }
+  | { readonly kind: 'bytes'; readonly example: string }
+  | { readonly kind: 'integer'; readonly min: number; readonly max?: number; readonly infinity?: boolean }
+  | { readonly kind: 'boolean' }
+  | { readonly kind: 'choice'; readonly values: readonly string[] }
+  | {
+      readonly kind: 'list'
+      /** The word that stands for "all of them". */
+      readonly wildcard: string
+      readonly entry: 'host' | 'origin'
+    }
+  | { readonly kind: 'string' }
+  /** A URL path. */
+  | { readonly kind: 'path' }
+  /** The name of a file. */
+  | { readonly kind: 'file' }
+
+/** Whether messages speak to someone who wrote code or to someone who wrote a flag or variable, where all is text. */
+type Reader = 'code' | 'text'
+
+/**
+ * Checks a value given in code.
+ *
+ * @param name how the setting is called where the value was given
+ * @throws TypeError for a value of a wrong type, RangeError for a wrong value; the message names the setting, what it takes and what it got
+ */
+export function checkValue(rule: SettingRule, name: string, value: unknown): SettingValue {
+  return check(rule, name, value, 'code')
+}
+
+/**
+ * Reads a value from the text of a flag or an environment variable.
+ *
+ * @param name the flag or the variable
+ * @throws RangeError as {@link checkValue}; a number without its unit is refused with both readings spelled out
+ */
+export function readValue(rule: SettingRule, name: string, text: string): SettingValue {
+  const trimmed = text.trim()
+  switch (rule.kind) {
+    case 'duration':
+      if (isAmbiguous(trimmed)) throw new RangeError(bothDurations(name, trimmed))
+      return check(rule, name, Number(trimmed) === 0 && trimmed !== '' ? 0 : text, 'text')
+    case 'bytes':
+      if (isAmbiguous(trimmed)) throw new RangeError(bothSizes(name, trimmed))
+      return check(rule, name, text, 'text')
+    case 'integer':
+      if (/^infinity$/i.test(trimmed)) return check(rule, name, Number.POSITIVE_INFINITY, 'text')
+      return check(rule, name, isBareNumber(trimmed) ? Number(trimmed) : text, 'text')
+    case 'boolean':
+      if (/^(true|1|yes|on)$/i.test(trimmed)) return true
+      if (/^(false|0|no|off)$/i.test(trimmed)) return false
+      throw wrong(rule, name, text, 'text')
+    case 'list': {
+      if (trimmed === rule.wildcard) return trimmed
+      const entries = trimmed.split(',').map((entry) => entry.trim())
+      return check(rule, name, entries.filter((entry) => entry !== ''), 'text')
+    }
+    default:
+      return check(rule, name, trimmed, 'text')
+  }
+}
+
+/** A value as people write it: `1800000` ms is `30m`, a list is joined by commas. */
+export function formatValue(rule: SettingRule, value: SettingValue): string {
+  if (value === undefined) return 'none'
+  if (typeof value === 'number' && rule.kind === 'duration') return formatDuration(value)
+  if (typeof value === 'number' && rule.kind === 'bytes') return formatByteSize(value)
+  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',')
+  return String(value)
+}
+
+function check(rule: SettingRule, name: string, value: unknown, reader: Reader): SettingValue {
+  switch (rule.kind) {
+    case 'duration': {
+      const milliseconds = typeof value === 'string' ? parseDuration(value) : value
+      if (typeof milliseconds !== 'number') throw wrong(rule, name, value, reader)
+      const enough = rule.zero === true ? milliseconds >= 0 : milliseconds > 0
+      const finite = milliseconds !== Number.POSITIVE_INFINITY || rule.infinity === true
+      if (!enough || !finite) throw wrong(rule, name, value, reader)
+      return milliseconds
+    }
+    case 'bytes': {
+      const bytes = typeof value === 'string' ? parseByteSize(value) : value
+      if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes) || bytes < 1) throw wrong(rule, name, value, reader)
+      return bytes
+    }
+    case 'integer': {
+      if (value === Number.POSITIVE_INFINITY && rule.infinity === true) return value
+      if (typeof value !== 'number' || !Number.isSafeInteger(value)) throw wrong(rule, name, value, reader)
+      if (value < rule.min || value > (rule.max ?? value)) throw wrong(rule, name, value, reader)
+      return value
+    }
+    case 'boolean':
+      if (typeof value !== 'boolean') throw wrong(rule, name, value, reader)
+      return value
+    case 'choice':
+      if (typeof value !== 'string' || !rule.values.includes(value)) throw wrong(rule, name, value, reader)
+      return value
+    case 'list':
+      if (value === rule.wildcard) return rule.wildcard
+      if (!Array.isArray(value)) throw wrong(rule, name, value, reader)
+      return value.map((entry: unknown) => checkEntry(rule, name, entry, reader))
+    case 'string':
+    case 'file':
+      if (typeof value !== 'string' || value === '') throw wrong(rule, name, value, reader)
+      return value
+    case 'path':
+      if (typeof value !== 'string' || !/^\/[^\s?#]*$/.test(value)) throw wrong(rule, name, value, reader)
+      return value
+  }
+}
+
+function checkEntry(rule: SettingRule & { kind: 'list' }, name: string, entry: unknown, reader: Reader): string {
+  if (typeof entry !== 'string') throw wrong(rule, name, entry, reader)
+  if (entry === '*' || entry === 'any') {
+    const whole = reader === 'code' ? `${name}: '${rule.wildcard}'` : `${rule.wildcard} alone`
+    throw new RangeError(`${name} has '${entry}' among its entries; to take every ${rule.entry}, write ${whole}`)
+  }
+  const checked = rule.entry === 'host' ? hostName(entry) : origin(entry)
+  if (checked === undefined) throw wrong(rule, name, entry, reader)
+  return checked
+}
+
+/** A host name or address without scheme, port and path, in lower case; IPv6 in brackets, as URLs write it. */
+function hostName(entry: string): string | undefined {
+  const bracketed = /^[\da-f:.]*:[\da-f:.]*:[\da-f:.]*$/i.test(entry) ? `[${entry}]` : entry
+  if (!/^(?:\[[\da-f:.]+\]|[\w.-]+)$/i.test(bracketed)) return undefined
+  const url = `http://${bracketed}/`
+  return URL.canParse(url) ? new URL(url).hostname : undefined
+}
+
+/** An origin as browsers send it: scheme, host, port unless it is the scheme's own; no path. */
+function origin(entry: string): string | undefined {
+  if (!/^[a-z][a-z\d+.-]*:\/\/[^/?#\s@]+$/i.test(entry) || !URL.canParse(entry)) return undefined
+  const parsed = new URL(entry)
+  // Other schemes (chrome-extension:, vscode-webview:) have no origin for URL, but browsers send them all the same.
+  return parsed.origin === 'null' ? entry.toLowerCase() : parsed.origin
+}
+
+function wrong(rule: SettingRule, name: string, value: unknown, reader: Reader): RangeError | TypeError {
+  const message = `${name} must be ${expectation(rule, value, reader)}, got ${format(value)}${hint(rule, value)}`
+  return hasRightType(rule, value, reader) ? new RangeError(message) : new TypeError(message)
+}
+
+function hasRightType(rule: SettingRule, value: unknown, reader: Reader): boolean {
+  if (reader === 'text') return true
+  switch (rule.kind) {
+    case 'duration':
+    case 'bytes':
+      return typeof value === 'number' || typeof value === 'string'
+    case 'integer':
+      return typeof value === 'number'
+    case 'boolean':
+      return false
+    default:
+      return typeof value === 'string'
+  }
+}
+
+/** The middle of the sentence "… must be …, got …". */
+function expectation(rule: SettingRule, value: unknown, reader: Reader): string {
+  switch (rule.kind) {
+    case 'duration': {
+      const finite = value === Number.POSITIVE_INFINITY && rule.infinity !== true ? 'finite ' : ''
+      const kind = rule.zero === true ? `a ${finite}duration of 0 or more` : `a ${finite}positive duration`
+      const number = reader === 'code' ? ` or ${parseDuration(rule.example)} (ms)` : ''
+      return `${kind} such as '${rule.example}'${number}`
+    }
+    case 'bytes': {
+      const number = reader === 'code' ? ` or ${parseByteSize(rule.example)} (bytes)` : ''
+      return `a byte size such as '${rule.example}'${number}`
+    }
+    case 'integer': {
+      const range = rule.max === undefined ? `of ${rule.min} or more` : `from ${rule.min} to ${rule.max}`
+      return `a whole number ${range}${rule.infinity === true ? ', or Infinity' : ''}`
+    }
+    case 'boolean':
+      return 'true or false'
+    case 'choice':
+      return `one of ${rule.values.map((choice) => `'${choice}'`).join(', ')}`
+    case 'list': {
+      const entries =
+        rule.entry === 'host'
+          ? `host names without scheme and port such as 'mcp.example.com'`
+          : `origins as browsers send them such as 'https://app.example.com'`
+      const list = reader === 'code' ? `a list of ${entries}` : `${entries}, separated by commas`
+      return `${list}, or '${rule.wildcard}'`
+    }
+    case 'string':
+      return 'a string that is not empty'
+    case 'path':
+      return `a URL path such as '/mcp', without query and fragment`
+    case 'file':
+      return 'the name of a file'
+  }
+}
+
+function hint(rule: SettingRule, value: unknown): string {
+  if (typeof value !== 'string') return ''
+  if (rule.kind === 'choice') return didYouMean(value, rule.values).replace(/^ /, '. ')
+  if (!isAmbiguous(value.trim())) return ''
+  if (rule.kind === 'duration') return ' (a string needs a unit)'
+  return rule.kind === 'bytes' ? ' (a string needs a unit)' : ''
+}
+
+/** Whether a text is a positive number without a unit. */
+function isAmbiguous(text: string): boolean {
+  return isBareNumber(text) && Number(text) > 0
+}
+
+function bothDurations(name: string, text: string): string {
+  const seconds = `${text}s`
+  const shorter = formatDuration(Number(text) * 1000)
+  const also = shorter === seconds ? '' : ` (${shorter})`
+  return `${name}=${text}: is that ${text} ms or ${text} s? write '${text}ms' or '${seconds}'${also}`
+}
+
+function bothSizes(name: string, text: string): string {
+  const shorter = formatByteSize(Number(text))
+  const also = shorter === `${text}B` ? '' : ` (${shorter})`
+  return `${name}=${text}: is that ${text} bytes or ${text} MiB? write '${text}B'${also} or '${text}MiB'`
+}
+
+/** A wrong value for an error message: never long, never more than its surface. */
+export function format(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 80 ? `${value.slice(0, 80)}…` : value}'`
+  if (typeof value === 'function') return 'a function'
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value === 'object' && value !== null) return 'an object'
+  return typeof value === 'bigint' ? `${value}n` : String(value)
+}

@@ -1,0 +1,430 @@
+/** Every option once: what it takes, its default, its flag and environment variable. Help, checks and resolved options come from here. */
+
+import type { Clock } from './clock.ts'
+import { didYouMean } from './did-you-mean.ts'
+import { parseByteSize, parseDuration } from './duration.ts'
+import { createLog } from './logging.ts'
+import { checkValue, format, readValue } from './setting-value.ts'
+import type { SettingRule, SettingValue } from './setting-value.ts'
+import type { EventLog } from './stream/event-log.ts'
+import type {
+  AppOptions,
+  Authenticate,
+  ClientIdentity,
+  Logger,
+  PrincipalOf,
+  ResponseMode,
+  RunHttpOptions,
+  SessionOptions,
+} from './types.ts'
+
+/** Under which heading help shows a setting. */
+export type SettingGroup = 'Listening' | 'Security' | 'Sessions' | 'Streams' | 'Limits' | 'Command line'
+
+/** Options that have a flag and an environment variable besides {@link SessionOptions}. */
+type ListenKey = 'host' | 'port' | 'socket' | 'path' | 'httpKeepAliveTimeout'
+type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat'
+
+/** The name of a setting, as in code. */
+export type SettingKey = keyof SessionOptions | ListenKey | CommandLineKey
+
+/** One row of the table. */
+export interface Setting {
+  /** Its name in code: `sessionIdleTimeout`. */
+  readonly key: SettingKey
+  /** Its flag without the dashes: `session-idle-timeout`. */
+  readonly flag: string
+  /** Its environment variables, the first that is set counts: `SOJOURN_SESSION_IDLE_TIMEOUT`. */
+  readonly env: readonly string[]
+  readonly group: SettingGroup
+  /** What it does, for help. */
+  readonly description: string
+  /** What it takes. */
+  readonly rule: SettingRule
+  /** Its value when nobody gave one, resolved: milliseconds, bytes. */
+  readonly default: SettingValue
+  /** Who takes it: the app, `runHttp`, or only the command line. */
+  readonly scope: 'app' | 'listen' | 'command-line'
+}
+
+type Row = Pick<Setting, 'group' | 'description' | 'rule' | 'default'>
+
+// ── The rows' shorthands ──
+
+function duration(
+  group: SettingGroup,
+  initial: string,
+  description: string,
+  also: { zero?: boolean; infinity?: boolean; example?: string } = {},
+): Row {
+  const { example = initial, ...allowed } = also
+  return { group, description, rule: { kind: 'duration', example, ...allowed }, default: parseDuration(initial) }
+}
+
+function bytes(group: SettingGroup, initial: string, description: string): Row {
+  return { group, description, rule: { kind: 'bytes', example: initial }, default: parseByteSize(initial) }
+}
+
+function integer(
+  group: SettingGroup,
+  initial: number,
+  description: string,
+  range: { min?: number; max?: number; infinity?: boolean } = {},
+): Row {
+  return { group, description, rule: { kind: 'integer', min: 1, ...range }, default: initial }
+}
+
+function boolean(group: SettingGroup, description: string): Row {
+  return { group, description, rule: { kind: 'boolean' }, default: false }
+}
+
+function choice(group: SettingGroup, values: readonly [string, ...string[]], description: string): Row {
+  return { group, description, rule: { kind: 'choice', values }, default: values[0] }
+}
+
+function list(entry: 'host' | 'origin', wildcard: string, description: string): Row {
+  return { group: 'Security', description, rule: { kind: 'list', entry, wildcard }, default: [] }
+}
+
+function text(group: SettingGroup, kind: 'string' | 'path' | 'file', initial: string | undefined, description: string): Row {
+  return { group, description, rule: { kind }, default: initial }
+}
+
+// ── The table ──
+
+const listenRows: Readonly<Record<ListenKey, Row>> = {
+  host: text('Listening', 'string', '127.0.0.1', 'address to bind; any but a loopback address needs allowed hosts'),
+  port: integer('Listening', 3000, 'TCP port; 0 takes a free one', { min: 0, max: 65_535 }),
+  socket: text('Listening', 'file', undefined, 'Unix socket to listen on instead of a port'),
+  path: text('Listening', 'path', '/mcp', 'URL path of the endpoint'),
+  httpKeepAliveTimeout: duration(
+    'Listening',
+    '75s',
+    'how long an idle HTTP connection is kept; longer than the load balancer in front keeps its own',
+    { infinity: true },
+  ),
+}
+
+const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
+  allowedHosts: list('host', 'any', 'host names this server answers to; loopback names count when bound to loopback'),
+  allowedOrigins: list('origin', 'any', 'origins of web pages that may call; loopback ones count when bound to loopback'),
+  corsOrigins: list('origin', '*', 'origins that are allowed and get CORS headers'),
+  trustedProxies: integer('Security', 0, 'reverse proxies in front whose X-Forwarded-For is believed', { min: 0 }),
+
+  sessionIdleTimeout: duration('Sessions', '30m', 'how long a session may be idle before it ends', { infinity: true }),
+  unusedSessionTimeout: duration('Sessions', '5m', 'how long a session may live on its handshake alone', { infinity: true }),
+  handshakeTimeout: duration('Sessions', '60s', 'the same while notifications/initialized is missing', { infinity: true }),
+  sessionMaxAge: duration('Sessions', 'Infinity', 'how old a session may become', { infinity: true, example: '1d' }),
+  initializeTimeout: duration('Sessions', '60s', 'how long initialize may take, your factory included', { infinity: true }),
+  detachedRequestTimeout: duration('Sessions', '10m', 'how long a call may go on after its connection dropped', {
+    zero: true,
+    infinity: true,
+  }),
+  drainTimeout: duration('Sessions', '30s', 'how long running calls may go on after SIGTERM', { zero: true, infinity: true }),
+  maxSessions: integer('Sessions', 10_000, 'sessions at once', { infinity: true }),
+  maxSessionsPerPrincipal: integer('Sessions', Number.POSITIVE_INFINITY, 'sessions at once of one authenticated principal', {
+    infinity: true,
+  }),
+  evictableAfter: duration('Sessions', '5m', 'when full, how long an anonymous session must be idle to make room', {
+    zero: true,
+    infinity: true,
+  }),
+  stateless: boolean('Sessions', 'serve without sessions: one server per POST'),
+
+  responseMode: choice('Streams', ['auto', 'sse', 'json'], 'how POSTs are answered: as a stream, as JSON, or what suits'),
+  jsonResponse: boolean('Streams', 'the same as a response mode of json'),
+  jsonResponseWindow: duration('Streams', '25ms', 'how long an answer may take and still be plain JSON', { zero: true }),
+  retryInterval: duration('Streams', '3s', 'how soon clients are told to reconnect', { zero: true }),
+  keepAliveInterval: duration('Streams', '15s', 'how often a quiet stream shows that it lives', { infinity: true }),
+  streamMaxAge: duration('Streams', 'Infinity', 'how old a stream may become before it is rotated', {
+    infinity: true,
+    example: '5m',
+  }),
+  standaloneStream: choice('Streams', ['takeover', 'reject'], 'what a second GET stream of a session does'),
+  undeliveredRequestTimeout: duration('Streams', '10s', 'how long a request to the client waits for a connection', {
+    zero: true,
+    infinity: true,
+  }),
+  unsentTimeout: duration('Streams', '60s', 'how long bytes may stay unsent before the connection is cut', { infinity: true }),
+  eventLogMaxBytes: bytes('Streams', '1MiB', 'undelivered events kept per session: bytes'),
+  eventLogMaxEvents: integer('Streams', 1000, 'undelivered events kept per session: number'),
+  eventLogMaxAge: duration('Streams', '10m', 'undelivered events kept per session: age', { infinity: true }),
+  eventLogMaxTotalBytes: bytes('Streams', '256MiB', 'undelivered events kept for all sessions: bytes'),
+
+  maxBodySize: bytes('Limits', '4MiB', 'largest request body'),
+  bodyTimeout: duration('Limits', '30s', 'how long a request body may take to arrive', { infinity: true }),
+  maxInitializeSize: bytes('Limits', '16KiB', 'largest params of initialize'),
+  maxBatchSize: integer('Limits', 100, 'most messages in a JSON-RPC batch'),
+  maxStreamsPerSession: integer('Limits', 64, 'most open streams per session'),
+  maxRequestsPerSession: integer('Limits', 256, 'most running requests per session'),
+  maxServerRequestsPerSession: integer('Limits', 64, 'most pending requests to the client per session'),
+  maxStreamBuffer: bytes('Limits', '1MiB', 'most unsent bytes per stream'),
+  maxMessageSize: bytes('Limits', '16MiB', 'largest single message to a client'),
+  maxSessionDataSize: bytes('Limits', '64KiB', 'largest session.data as JSON'),
+  maxSubscriptions: integer('Limits', 1000, 'most resource subscriptions per session', { min: 0 }),
+  maxSubscriptionUriSize: bytes('Limits', '2KiB', 'longest URI of a subscription'),
+}
+
+const commandLineRows: Readonly<Record<CommandLineKey, Row>> = {
+  authTokens: text('Security', 'file', undefined, 'JSON file: bearer token → issuer, subject, client, scopes'),
+  logLevel: choice('Command line', ['info', 'debug', 'warn', 'error', 'silent'], 'how much is logged'),
+  logFormat: choice('Command line', ['auto', 'pretty', 'json'], 'how the log is written; auto is pretty on a terminal'),
+}
+
+function rowsToSettings(rows: Readonly<Record<string, Row>>, scope: Setting['scope']): Setting[] {
+  return Object.entries(rows).map(([key, row]) => {
+    const words = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    const own = `SOJOURN_${words.toUpperCase().replaceAll('-', '_')}`
+    // What platforms set for every program they run.
+    const env = key === 'port' || key === 'host' ? [own, key.toUpperCase()] : [own]
+    return { key: key as SettingKey, flag: words, env, scope, ...row }
+  })
+}
+
+/** Every setting, in the order help shows them. */
+export const settings: readonly Setting[] = [
+  ...rowsToSettings(listenRows, 'listen'),
+  ...rowsToSettings(sessionRows, 'app'),
+  ...rowsToSettings(commandLineRows, 'command-line'),
+]
+
+// ── Values and where they came from ──
+
+/** Where a setting's value came from; each wins over those after it. */
+export type Origin = 'argument' | 'flag' | 'environment' | 'default'
+
+const ORIGINS: readonly Origin[] = ['argument', 'flag', 'environment', 'default']
+
+/** A setting's value and where it came from. */
+export interface FoundSetting {
+  readonly setting: Setting
+  readonly value: SettingValue
+  readonly origin: Origin
+  /** How it is called there: `sessionIdleTimeout`, `--session-idle-timeout`, `SOJOURN_SESSION_IDLE_TIMEOUT`. */
+  readonly name: string
+}
+
+/** Environment variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** Where {@link findSettings} looks. */
+export interface SettingSources {
+  /** Values given in code, by key; `undefined` counts as not given. */
+  readonly arguments?: Readonly<Record<string, unknown>>
+  /** The text of flags, by flag name. */
+  readonly flags?: Readonly<Record<string, string | undefined>>
+  readonly env?: Environment
+}
+
+/**
+ * Looks each setting up: argument, flag, environment, default. An environment variable that is empty counts as not set, as tools that
+ * fill in `NAME=${NAME}` expect.
+ *
+ * @throws RangeError or TypeError for a wrong value, naming it as it is called where it was given
+ */
+export function findSettings(wanted: readonly Setting[], sources: SettingSources): Map<SettingKey, FoundSetting> {
+  return new Map(wanted.map((setting) => [setting.key, findSetting(setting, sources)]))
+}
+
+function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
+  const { key, flag, rule } = setting
+  const argument = sources.arguments?.[key]
+  if (argument !== undefined) return { setting, value: checkValue(rule, key, argument), origin: 'argument', name: key }
+  const given = sources.flags?.[flag]
+  const flagName = `--${flag}`
+  if (given !== undefined) return { setting, value: readValue(rule, flagName, given), origin: 'flag', name: flagName }
+  for (const name of setting.env) {
+    const found = sources.env?.[name]
+    if (found === undefined || found.trim() === '') continue
+    return { setting, value: readValue(rule, name, found), origin: 'environment', name }
+  }
+  return { setting, value: setting.default, origin: 'default', name: key }
+}
+
+/**
+ * Rules about two settings at once.
+ *
+ * @throws RangeError when both were given and cannot both hold
+ */
+export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  const stateless = found.get('stateless')
+  const idleTimeout = found.get('sessionIdleTimeout')
+  if (stateless?.value === true && idleTimeout !== undefined && idleTimeout.origin !== 'default') {
+    throw new RangeError(
+      `${stateless.name} and ${idleTimeout.name} exclude each other: a stateless server keeps no session that could be idle. Leave one out`,
+    )
+  }
+  const json = found.get('jsonResponse')
+  const mode = found.get('responseMode')
+  if (json === undefined || mode === undefined || json.value !== true || mode.value === 'json') return
+  if (mode.origin !== 'default' && mode.origin === json.origin) {
+    throw new RangeError(
+      `${json.name} asks for JSON, but ${mode.name} is ${format(mode.value)}: they contradict each other. Leave one out`,
+    )
+  }
+}
+
+/** How POSTs are answered, `jsonResponse` folded in; of two that were given in different places, the stronger place wins. */
+export function foldResponseMode(found: ReadonlyMap<SettingKey, FoundSetting>): ResponseMode {
+  const json = found.get('jsonResponse')
+  const mode = found.get('responseMode')
+  if (json?.value === true && ORIGINS.indexOf(json.origin) <= ORIGINS.indexOf(mode?.origin ?? 'default')) return 'json'
+  return (mode?.value ?? 'auto') as ResponseMode
+}
+
+// ── Resolved options ──
+
+/** Who a session belongs to, for a `sessionIdleTimeout` that depends on it. */
+export interface SessionOwner {
+  readonly principal: string | undefined
+  readonly client: ClientIdentity | undefined
+}
+
+// Durations and sizes, which also take strings, are numbers once resolved.
+type Resolved<T> = string extends T ? number : T
+type ResolvedSettings = {
+  readonly [Key in Exclude<keyof SessionOptions, 'sessionIdleTimeout' | 'jsonResponse'>]-?: Resolved<
+    Exclude<SessionOptions[Key], undefined>
+  >
+}
+
+/** Every option with its value: durations in milliseconds (`Infinity` possible), sizes in bytes. */
+export interface ResolvedOptions extends ResolvedSettings {
+  /** Milliseconds; a function never throws and returns a positive number. */
+  readonly sessionIdleTimeout: number | ((session: SessionOwner) => number)
+  readonly authenticate: Authenticate | undefined
+  readonly principal: PrincipalOf | undefined
+  readonly eventLog: EventLog | false | undefined
+  /** As given; `createLog` makes a `Log` of it. */
+  readonly logger: Logger | undefined
+  readonly clock: Clock | undefined
+}
+
+/** Where {@link RunHttpOptions} say to listen, resolved. */
+export interface ResolvedListenOptions {
+  readonly host: string
+  readonly port: number
+  readonly socket: string | undefined
+  readonly path: string
+  /** Milliseconds; `Infinity` possible. */
+  readonly httpKeepAliveTimeout: number
+  readonly handleSignals: boolean
+}
+
+/** Options that only code can give, by key: what each must be. */
+const codeOptions: Readonly<Record<Exclude<keyof AppOptions, keyof SessionOptions>, (value: unknown) => string | undefined>> = {
+  authenticate: (value) => (typeof value === 'function' ? undefined : 'a function'),
+  principal: (value) => (typeof value === 'function' ? undefined : 'a function'),
+  eventLog: (value) =>
+    value === false || hasMethods(value, ['append', 'read', 'dropStream', 'dropSession', 'close'])
+      ? undefined
+      : 'an EventLog, or false',
+  logger: (value) =>
+    hasMethods(value, ['debug', 'info', 'warn', 'error'])
+      ? undefined
+      : 'an object with the methods debug, info, warn and error, such as console',
+  clock: (value) =>
+    hasMethods(value, ['now', 'wallTime', 'setTimer', 'afterInput']) ? undefined : 'a Clock',
+}
+
+const DEFAULT_IDLE_TIMEOUT = sessionRows.sessionIdleTimeout.default as number
+const appSettings = settings.filter((setting) => setting.scope === 'app')
+const listenSettings = settings.filter((setting) => setting.scope === 'listen')
+const appKeys: readonly string[] = [...appSettings.map((setting) => setting.key), ...Object.keys(codeOptions)]
+const listenKeys: readonly string[] = [...listenSettings.map((setting) => setting.key), 'handleSignals']
+
+/**
+ * Resolves the options of an app: argument, environment, default.
+ *
+ * @param env environment variables; default the process's own where there is a process
+ * @throws RangeError for a wrong value, an unknown option, or options that exclude each other; TypeError for a value of a wrong type
+ */
+export function resolveOptions(options: AppOptions, env: Environment = processEnvironment()): ResolvedOptions {
+  const given = checkNames('httpApp', options, appKeys)
+  const { sessionIdleTimeout } = options
+  const byFunction = typeof sessionIdleTimeout === 'function'
+  // A function stands in for the default here: it is an argument, but its value is known only per session.
+  const standIn = byFunction ? { sessionIdleTimeout: DEFAULT_IDLE_TIMEOUT } : {}
+  const found = findSettings(appSettings, { arguments: { ...given, ...standIn }, env })
+  checkTogether(found)
+  const resolved = Object.fromEntries([...found].map(([key, { value }]) => [key, value]))
+  delete resolved['jsonResponse']
+  return {
+    ...(resolved as unknown as ResolvedSettings & { sessionIdleTimeout: number }),
+    ...(byFunction ? { sessionIdleTimeout: checkedIdleTimeout(sessionIdleTimeout, options.logger) } : {}),
+    responseMode: foldResponseMode(found),
+    authenticate: options.authenticate,
+    principal: options.principal,
+    eventLog: options.eventLog,
+    logger: options.logger,
+    clock: options.clock,
+  }
+}
+
+/**
+ * Resolves where to listen, and parts those options from the app's.
+ *
+ * @throws as {@link resolveOptions}; the app's own options are checked there
+ */
+export function resolveListenOptions(
+  options: RunHttpOptions,
+  env: Environment = processEnvironment(),
+): { listen: ResolvedListenOptions; app: AppOptions } {
+  const given = checkNames('runHttp', options, [...listenKeys, ...appKeys])
+  const found = findSettings(listenSettings, { arguments: given, env })
+  const handleSignals = options.handleSignals ?? true
+  if (typeof handleSignals !== 'boolean') {
+    throw new TypeError(`handleSignals must be true or false, got ${format(handleSignals)}`)
+  }
+  const resolved = Object.fromEntries([...found].map(([key, { value }]) => [key, value]))
+  const app = Object.fromEntries(Object.entries(given).filter(([key]) => !listenKeys.includes(key)))
+  return {
+    listen: { ...(resolved as unknown as Omit<ResolvedListenOptions, 'handleSignals'>), handleSignals },
+    app,
+  }
+}
+
+/** Checks the names of options and those that are no settings. */
+function checkNames(taker: string, options: unknown, known: readonly string[]): Readonly<Record<string, unknown>> {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`the options of ${taker} must be an object, got ${format(options)}`)
+  }
+  const given = options as Readonly<Record<string, unknown>>
+  for (const [key, value] of Object.entries(given)) {
+    if (!known.includes(key)) throw new RangeError(unknownOption(taker, key, known))
+    const expected = value === undefined ? undefined : codeOptions[key as keyof typeof codeOptions]?.(value)
+    if (expected !== undefined) throw new TypeError(`${key} must be ${expected}, got ${format(value)}`)
+  }
+  return given
+}
+
+function unknownOption(taker: string, key: string, known: readonly string[]): string {
+  if (listenKeys.includes(key)) return `${key} is an option of runHttp, which listens; ${taker} does not`
+  return `${taker} has no option ${key}.${didYouMean(key, known)}`
+}
+
+/** Guards against what the author's function may do: each session ends at some time, whatever it returns. */
+function checkedIdleTimeout(
+  timeoutOf: Exclude<SessionOptions['sessionIdleTimeout'], undefined | number | string>,
+  logger: Logger | undefined,
+): (session: SessionOwner) => number {
+  const log = createLog(logger)
+  return (session) => {
+    try {
+      return checkValue(sessionRows.sessionIdleTimeout.rule, 'what sessionIdleTimeout returns', timeoutOf(session)) as number
+    } catch (error) {
+      log.error('sessionIdleTimeout failed; this session gets the default', { error })
+      return DEFAULT_IDLE_TIMEOUT
+    }
+  }
+}
+
+function hasMethods(value: unknown, methods: readonly string[]): boolean {
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
+  return methods.every((method) => typeof (value as Readonly<Record<string, unknown>>)[method] === 'function')
+}
+
+// Web-standard runtimes have no process.
+function processEnvironment(): Environment {
+  return (globalThis as { process?: { env?: Environment } }).process?.env ?? {}
+}
