@@ -2,6 +2,7 @@
 
 import { formatByteSize, formatDuration, isBareNumber, parseByteSize, parseDuration } from './duration.ts'
 import { didYouMean } from './did-you-mean.ts'
+import type { Duration } from './types.ts'
 
 /** What a setting holds, once checked: durations in milliseconds, sizes in bytes. */
 export type SettingValue = number | string | boolean | readonly string[] | undefined
@@ -45,6 +46,13 @@ type Reader = 'code' | 'text'
 export function checkValue(rule: SettingRule, name: string, value: unknown): SettingValue {
   return check(rule, name, value, 'code')
 }
+
+/** Checks a duration given to a method, `0` and `Infinity` included, and gives its milliseconds; errors as {@link checkValue}. */
+export function durationArgument(name: string, value: Duration): number {
+  return checkValue(ANY_DURATION, name, value) as number
+}
+
+const ANY_DURATION: SettingRule = { kind: 'duration', zero: true, infinity: true, example: '30s' }
 
 /**
  * Reads a value from the text of a flag or an environment variable.

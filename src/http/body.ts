@@ -62,20 +62,25 @@ export function collectBody(
   if (declared !== undefined && declared > limit) return Promise.resolve(TOO_LARGE)
   const due = clock.now() + timeout
   return new Promise((resolve) => {
-    // A small body is in the same read from the socket as its head. By the next tick Node has parsed that whole read: then there is
-    // nothing to wait for, and neither listeners nor a timer are needed.
+    // A small body is in the same read from the socket as its head. By the next tick Node has parsed the body in that read (though
+    // not yet marked the message complete): then there is nothing to wait for, and neither listeners nor a timer are needed.
     process.nextTick(() => {
-      resolve(takeComplete(stream, limit) ?? new BodyCollector(stream, limit, declared, due, clock).result)
+      resolve(takeComplete(stream, limit, declared) ?? new BodyCollector(stream, limit, declared, due, clock).result)
     })
   })
 }
 
 /** The body when it is already here; undefined when it is not. */
-function takeComplete(stream: Readable | IncomingMessage, limit: number): BodyResult | undefined {
+function takeComplete(
+  stream: Readable | IncomingMessage,
+  limit: number,
+  declared: number | undefined,
+): BodyResult | undefined {
   if (stream.readableEnded) return { ok: true, bytes: EMPTY }
   if (stream.destroyed) return ABORTED
-  if (!('complete' in stream) || !stream.complete) return undefined
   if (stream.readableFlowing || stream.readableEncoding !== null) return undefined
+  const complete = stream.readableLength === declared || ('complete' in stream && stream.complete)
+  if (!complete) return undefined
   if (stream.readableLength > limit) return TOO_LARGE
   const bytes = stream.read() as Uint8Array | null
   return { ok: true, bytes: bytes ?? EMPTY }

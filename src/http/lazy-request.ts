@@ -25,8 +25,8 @@ const PLAIN_HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/
  * A `Request` without a body whose parts are made when first read: a call that nobody inspects costs one small object.
  * `instanceof Request` is true, all members work, `clone()` gives a plain `Request`.
  *
- * Runtimes that keep a request's state in private fields (Node ≥ 24) cannot copy it: where `new Request(request)` or `fetch(request)`
- * is needed, pass `request.clone()`.
+ * Runtimes keep a request's state where only their own constructor can put it: `new Request(request)` and `fetch(request)` throw a
+ * `TypeError`. Pass them `request.clone()`.
  *
  * @param base scheme and authority before the path; default `http://` and the `Host` header
  */

@@ -182,48 +182,73 @@ export class EventHub {
 /** How many events an async iterator keeps for a consumer that is slower than they come; the oldest are lost first. */
 const ITERATOR_BUFFER = 1024
 
-/** The events from now on, as an async iterator. Ends when `onEnd` says so or the consumer returns. */
-export async function* iterateEvents(
+/**
+ * The events from now on, as an async iterator; listens at once, whether or not anyone iterates yet. Ends when `onEnd` says so or the
+ * consumer returns.
+ */
+export function iterateEvents(
   hub: EventHub,
   onEnd: (end: () => void) => () => void,
 ): AsyncGenerator<IteratedEvent, void, undefined> {
-  const waiting: SessionEvent[] = []
-  let lost = 0
-  let lastSession: string | undefined
-  let ended = false
-  let wake: (() => void) | undefined
-  const unsubscribe = hub.subscribe((event) => {
-    if (waiting.length >= ITERATOR_BUFFER) {
-      lastSession = waiting.shift()?.session
-      lost += 1
-    }
-    waiting.push(event)
-    wake?.()
-  })
-  const forget = onEnd(() => {
-    ended = true
-    wake?.()
-  })
-  try {
-    while (true) {
-      if (lost > 0) {
-        const count = lost
-        lost = 0
-        yield { type: 'events.lost', time: waiting[0]?.time ?? 0, session: lastSession, count }
-      }
-      const event = waiting.shift()
-      if (event !== undefined) {
+  const queue = new EventQueue(hub)
+  const forget = onEnd(() => queue.end())
+  return (async function* (): AsyncGenerator<IteratedEvent, void, undefined> {
+    try {
+      while (true) {
+        const event = await queue.next()
+        if (event === undefined) return
         yield event
-        continue
       }
-      if (ended) return
-      await new Promise<void>((resolve) => {
-        wake = resolve
-      })
-      wake = undefined
+    } finally {
+      queue.stop()
+      forget()
     }
-  } finally {
-    unsubscribe()
-    forget()
+  })()
+}
+
+/** What happened and was not taken yet, bounded. */
+class EventQueue {
+  readonly #unsubscribe: () => void
+  #waiting: SessionEvent[] = []
+  #lost = 0
+  #ended = false
+  #wake: (() => void) | undefined
+
+  constructor(hub: EventHub) {
+    this.#unsubscribe = hub.subscribe((event) => {
+      if (this.#waiting.length >= ITERATOR_BUFFER) {
+        this.#waiting.shift()
+        this.#lost += 1
+      }
+      this.#waiting.push(event)
+      this.#wake?.()
+    })
+  }
+
+  async next(): Promise<IteratedEvent | undefined> {
+    while (true) {
+      if (this.#lost > 0) {
+        const count = this.#lost
+        this.#lost = 0
+        return { type: 'events.lost', time: this.#waiting[0]?.time ?? 0, session: undefined, count }
+      }
+      const event = this.#waiting.shift()
+      if (event !== undefined || this.#ended) return event
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+      this.#wake = undefined
+    }
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#unsubscribe()
+    this.#wake?.()
+  }
+
+  stop(): void {
+    this.end()
+    this.#waiting = []
   }
 }

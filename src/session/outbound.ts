@@ -3,7 +3,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 
 import { SojournError } from '../errors.ts'
-import { JSON_RPC } from '../jsonrpc/errors.ts'
+import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { JsonRpcMessage, JsonRpcNotification, JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
 import type { InstanceTransport } from './instance-transport.ts'
 import type { RunningRequest } from './running-request.ts'
@@ -149,5 +149,5 @@ export function errorResponse(id: RequestId, code: number, message: string): Jso
 
 /** The error of a call whose session ended under it. */
 export function sessionClosed(id: RequestId, reason: string): JsonRpcResponse {
-  return errorResponse(id, JSON_RPC.SERVER_ERROR, `Session closed: ${reason}`)
+  return errorResponse(id, JsonRpcErrorCode.SERVER_ERROR, `Session closed: ${reason}`)
 }

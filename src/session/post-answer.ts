@@ -2,13 +2,13 @@
 
 import { Deadline } from '../deadlines.ts'
 import type { Exchange } from '../http/exchange.ts'
-import { errorBody, JSON_RPC } from '../jsonrpc/errors.ts'
+import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { MessageStream } from '../stream/message-stream.ts'
 import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
 import { UnsentWatch } from '../stream/unsent-watch.ts'
-import type { JsonRpcResponse } from '../types.ts'
+import type { JsonRpcResponse, ResponseMode } from '../types.ts'
 import type { Hold } from './idle-clock.ts'
-import type { AnswerSink, RunningRequest } from './running-request.ts'
+import type { Answerable, AnswerSink } from './running-request.ts'
 import type { Session } from './session.ts'
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' } as const
@@ -22,7 +22,7 @@ type State = 'waiting' | 'streaming' | 'over'
 
 /** What became of one request while a JSON body was still possible. */
 interface Collected {
-  readonly request: RunningRequest
+  readonly request: Answerable
   readonly body: string
   readonly cancelled: boolean
 }
@@ -33,6 +33,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   readonly #exchange: Exchange
   readonly #hold: Hold | undefined
   readonly #batch: boolean
+  readonly #mode: ResponseMode
   #state: State = 'waiting'
   /** The peer is gone, or was never going to be answered. */
   #gone = false
@@ -47,6 +48,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     hold: Hold | undefined,
     requests: number,
     batch: boolean,
+    mode: ResponseMode,
   ) {
     super()
     this.#session = session
@@ -54,9 +56,14 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     this.#hold = hold
     this.#outstanding = requests
     this.#batch = batch
+    this.#mode = mode
+    if (exchange.closed) {
+      // The client was gone before its request could be looked at: it is served all the same.
+      this.#exchangeOver()
+      return
+    }
     exchange.onclose = () => this.#exchangeOver()
-    const { responseMode, jsonResponseWindow } = session.runtime.options
-    if (responseMode !== 'json') session.runtime.deadlines.arm(this, jsonResponseWindow)
+    if (mode !== 'json') session.runtime.deadlines.arm(this, session.runtime.options.jsonResponseWindow)
   }
 
   /** The stream, once there is one. */
@@ -65,7 +72,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   }
 
   related(message: string, expectsAnswer: boolean): boolean {
-    if (this.#session.runtime.options.responseMode === 'json') return false
+    if (this.#mode === 'json') return false
     if (this.#state === 'waiting') {
       // Without a stream no cursor was ever given out, so nobody could come back for it.
       if (this.#gone) return false
@@ -78,11 +85,11 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     return true
   }
 
-  answer(request: RunningRequest, response: JsonRpcResponse): void {
+  answer(request: Answerable, response: JsonRpcResponse): void {
     this.#outstanding -= 1
     const body = this.#session.serialize(response, request.id)
     if (this.#state === 'streaming') this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
-    else if (this.#session.runtime.options.responseMode === 'sse') {
+    else if (this.#mode === 'sse') {
       if (this.#state === 'waiting' && !this.#gone) {
         this.#openStream()
         this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
@@ -91,17 +98,17 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     if (this.#outstanding === 0) this.#complete()
   }
 
-  cancelled(request: RunningRequest): void {
+  cancelled(request: Answerable): void {
     this.#outstanding -= 1
     // A stream ends without a response; a JSON body cannot be left out, so it says what happened.
-    if (this.#state === 'waiting' && this.#session.runtime.options.responseMode !== 'sse') {
-      this.#collect(request, errorBody(JSON_RPC.REQUEST_CANCELLED, 'Request cancelled', request.id), true)
+    if (this.#state === 'waiting' && this.#mode !== 'sse') {
+      this.#collect(request, errorBody(JsonRpcErrorCode.REQUEST_CANCELLED, 'Request cancelled', request.id), true)
     }
     if (this.#outstanding === 0) this.#complete()
   }
 
   closeConnection(): void {
-    if (this.#session.runtime.options.responseMode === 'json' || !this.#session.primes) return
+    if (this.#mode === 'json' || !this.#session.primes) return
     if (this.#state === 'waiting' && !this.#gone) this.#openStream()
     this.#stream?.endConnection(this.#session.runtime.options.retryInterval)
   }
@@ -153,7 +160,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     this.#collected = undefined
   }
 
-  #collect(request: RunningRequest, body: string, cancelled: boolean): void {
+  #collect(request: Answerable, body: string, cancelled: boolean): void {
     this.#collected ??= []
     this.#collected.push({ request, body, cancelled })
   }

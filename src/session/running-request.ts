@@ -4,14 +4,20 @@ import type { JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
 import type { RequestOutcome } from './events.ts'
 import type { Hold } from './idle-clock.ts'
 
+/** A request as its answer names it. */
+export interface Answerable {
+  /** The id the client gave it. */
+  readonly id: RequestId
+}
+
 /** Where the messages of a running request go: the POST it came with. */
 export interface AnswerSink {
   /** A notification or server→client request that belongs to the request. Returns whether it has a way to travel. */
   related(message: string, expectsAnswer: boolean): boolean
   /** The answer; the last message of this request. */
-  answer(request: RunningRequest, response: JsonRpcResponse): void
+  answer(request: Answerable, response: JsonRpcResponse): void
   /** The client cancelled: no answer is due. */
-  cancelled(request: RunningRequest): void
+  cancelled(request: Answerable): void
   /** Ends the SSE connection so that the client polls; does nothing where the stream could not be resumed. */
   closeConnection(): void
 }

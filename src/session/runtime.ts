@@ -17,4 +17,36 @@ export interface Runtime {
   readonly eventLog: EventLog | undefined
   readonly hub: EventHub
   readonly log: Log
+  readonly load: Load
+}
+
+/** How many requests run in all sessions, and who waits for them to end. */
+export class Load {
+  #running = 0
+  #waiting: (() => void)[] = []
+
+  /** Requests running now. */
+  get running(): number {
+    return this.#running
+  }
+
+  /** A request was handed to an instance. */
+  started(): void {
+    this.#running += 1
+  }
+
+  /** A request was answered or reported. */
+  ended(): void {
+    this.#running -= 1
+    if (this.#running > 0) return
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const resolve of waiting) resolve()
+  }
+
+  /** Resolves when nothing runs. */
+  idle(): Promise<void> {
+    if (this.#running === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
 }

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 
 import type { Exchange } from '../http/exchange.ts'
-import { JSON_RPC } from '../jsonrpc/errors.ts'
+import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { MessageStream } from '../stream/message-stream.ts'
 import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
 import type { StreamContext } from '../stream/stream-context.ts'
@@ -24,7 +24,7 @@ const CURSOR = /^([\w-]{8})\.(\d{1,10})\.(\d{1,15})(?:\.\d{1,10})?$/
 
 const STREAM_LIMIT: Refusal = {
   status: 429,
-  code: JSON_RPC.SERVER_ERROR,
+  code: JsonRpcErrorCode.SERVER_ERROR,
   message: 'Too Many Requests: the session has too many open streams',
   cause: 'limit',
   option: 'maxStreamsPerSession',
@@ -33,7 +33,7 @@ const STREAM_LIMIT: Refusal = {
 
 const CONFLICT: Refusal = {
   status: 409,
-  code: JSON_RPC.SERVER_ERROR,
+  code: JsonRpcErrorCode.SERVER_ERROR,
   message: 'Conflict: Only one SSE stream is allowed per session',
   cause: 'conflict',
   option: 'standaloneStream',
@@ -41,7 +41,7 @@ const CONFLICT: Refusal = {
 
 const UNKNOWN_CURSOR: Refusal = {
   status: 400,
-  code: JSON_RPC.SERVER_ERROR,
+  code: JsonRpcErrorCode.SERVER_ERROR,
   message: 'Bad Request: Last-Event-ID is not an event id of this session',
   cause: 'cursor',
 }

@@ -3,7 +3,7 @@
 import { DeadlineCall } from '../deadlines.ts'
 import { messageOf, SojournError } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
-import { errorBody, JSON_RPC } from '../jsonrpc/errors.ts'
+import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type {
   AuthInfo,
   ClientIdentity,
@@ -164,8 +164,12 @@ export class Session implements TransportHost, IdleClockOwner {
   /** `initialize` succeeded: the session may be found, and its clock runs. */
   open(): void {
     this.#state = 'open'
-    const { options, log } = this.runtime
-    this.#idleTimeout = this.#resolveIdleTimeout(options.sessionIdleTimeout, log)
+    if (this.ephemeral) return
+    const { options } = this.runtime
+    this.#idleTimeout =
+      typeof options.sessionIdleTimeout === 'number'
+        ? options.sessionIdleTimeout
+        : options.sessionIdleTimeout({ principal: this.record.principal, client: this.client })
     if (options.sessionMaxAge !== Number.POSITIVE_INFINITY) {
       this.#maxAge = new DeadlineCall(() => this.#maxAgeReached())
       this.runtime.deadlines.arm(this.#maxAge, options.sessionMaxAge)
@@ -179,6 +183,16 @@ export class Session implements TransportHost, IdleClockOwner {
     if (this.#used) return
     this.#used = true
     this.#owner.activityChanged(this)
+  }
+
+  /** The client finished the handshake. */
+  initialized(): void {
+    if (this.record.initialized) return
+    this.record.initialized = true
+    const { hub, clock } = this.runtime
+    if (hub.active && !this.ephemeral) {
+      hub.emit({ type: 'session.initialized', time: clock.wallTime(), session: this.publicId })
+    }
   }
 
   /** Hands a message to the instance. What it throws is the caller's to answer. */
@@ -196,7 +210,8 @@ export class Session implements TransportHost, IdleClockOwner {
       hold,
     )
     this.requests.add(running)
-    if (this.runtime.hub.active) {
+    this.runtime.load.started()
+    if (this.runtime.hub.active && this.#state === 'open') {
       this.runtime.hub.emit({
         type: 'request.started',
         time: this.runtime.clock.wallTime(),
@@ -234,7 +249,7 @@ export class Session implements TransportHost, IdleClockOwner {
       this.tellCancelled(request, 'the client did not come back for it')
       this.abort(
         request,
-        errorResponse(request.id, JSON_RPC.SERVER_ERROR, 'Request aborted: its connection was gone for too long'),
+        errorResponse(request.id, JsonRpcErrorCode.SERVER_ERROR, 'Request aborted: its connection was gone for too long'),
       )
     }
   }
@@ -288,10 +303,10 @@ export class Session implements TransportHost, IdleClockOwner {
           ? JSON.stringify({ jsonrpc: '2.0', id, error: response.error })
           : JSON.stringify({ jsonrpc: '2.0', id, result: response.result })
       if (!this.#tooLarge(data)) return data
-      return errorBody(JSON_RPC.INTERNAL_ERROR, `The answer is larger than maxMessageSize (${this.runtime.options.maxMessageSize} bytes)`, id)
+      return errorBody(JsonRpcErrorCode.INTERNAL_ERROR, `The answer is larger than maxMessageSize (${this.runtime.options.maxMessageSize} bytes)`, id)
     } catch (thrown) {
       this.instanceError(thrown)
-      return errorBody(JSON_RPC.INTERNAL_ERROR, 'The answer could not be serialized', id)
+      return errorBody(JsonRpcErrorCode.INTERNAL_ERROR, 'The answer could not be serialized', id)
     }
   }
 
@@ -375,7 +390,9 @@ export class Session implements TransportHost, IdleClockOwner {
 
   onIdle(): void {
     this.#idleSince = this.runtime.clock.now()
-    if (this.#tooOld) this.close('max-age')
+    // Under `stateless` a session is its one POST.
+    if (this.ephemeral) this.close('shutdown')
+    else if (this.#tooOld) this.close('max-age')
     else this.#owner.activityChanged(this)
   }
 
@@ -398,14 +415,6 @@ export class Session implements TransportHost, IdleClockOwner {
   get #unusedTimeout(): number {
     const { unusedSessionTimeout, handshakeTimeout } = this.runtime.options
     return this.record.initialized ? unusedSessionTimeout : Math.min(unusedSessionTimeout, handshakeTimeout)
-  }
-
-  #resolveIdleTimeout(option: Runtime['options']['sessionIdleTimeout'], log: Runtime['log']): number {
-    if (typeof option === 'number') return option
-    const timeout = option({ principal: this.record.principal, client: this.client })
-    if (timeout > 0) return timeout
-    log.error('sessionIdleTimeout returned something that is not a positive duration', { got: timeout })
-    return Number.POSITIVE_INFINITY
   }
 
   #tooLarge(data: string): boolean {
@@ -441,8 +450,9 @@ export class Session implements TransportHost, IdleClockOwner {
   }
 
   #requestEnded(request: RunningRequest, outcome: RequestOutcome): void {
-    const { hub, clock } = this.runtime
-    if (!hub.active) return
+    const { hub, clock, load } = this.runtime
+    load.ended()
+    if (!hub.active || this.#state === 'opening') return
     hub.emit({
       type: 'request.ended',
       time: clock.wallTime(),

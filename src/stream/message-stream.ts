@@ -1,6 +1,6 @@
 /** The ordered server→client messages of one POST or of the GET: at most one connection, and the event log for what none took. */
 
-import { errorBody, JSON_RPC } from '../jsonrpc/errors.ts'
+import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { RequestId } from '../types.ts'
 import type { EventLogPage } from './event-log.ts'
 import type { SseConnection } from './sse-connection.ts'
@@ -234,7 +234,7 @@ export class MessageStream {
   #answerTrimmed(connection: SseConnection, trimmed: number): void {
     for (const answer of this.#answers ?? []) {
       if (answer.position <= connection.sent || answer.position > trimmed) continue
-      const data = errorBody(JSON_RPC.INTERNAL_ERROR, 'result no longer available', answer.id)
+      const data = errorBody(JsonRpcErrorCode.INTERNAL_ERROR, 'result no longer available', answer.id)
       connection.send(data, this.#context.eventId(this.number, answer.position), false)
     }
   }

@@ -1,0 +1,42 @@
+/** The app: a factory of servers becomes an HTTP endpoint with sessions. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+import { StreamableHTTPSessionManager } from './session/session-manager.ts'
+import type { Sessions } from './session/sessions.ts'
+import type { AppOptions, CreateServer, Duration } from './types.ts'
+
+/** An MCP endpoint, to be mounted in whatever serves HTTP. */
+export interface App {
+  /**
+   * Serves one request of `node:http` or Express: `http.createServer(app.node)`, `server.all('/mcp', app.node)`. Does not look at the
+   * path: where it is mounted decides. Needs no `this`.
+   */
+  readonly node: (req: IncomingMessage, res: ServerResponse) => void
+  /** The sessions: list, get, close, size, events; `get(id)` pushes to a client. */
+  readonly sessions: Sessions
+  /** Ends everything; running calls may finish within `drain` (default 0). Idempotent. */
+  close(options?: { drain?: Duration }): Promise<void>
+  /** As `close()`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * Makes an MCP endpoint of a function that builds an `McpServer` (either official SDK).
+ *
+ * @param createServer called once per session; must return a new server each time
+ * @param options every one has a default and an environment variable; a wrong one fails here
+ * @throws RangeError, TypeError naming the option, what it got and what it takes
+ * @example
+ * const app = httpApp(() => createMyServer(), { sessionIdleTimeout: '30m' })
+ * http.createServer(app.node).listen(3000, '127.0.0.1')
+ */
+export function httpApp(createServer: CreateServer, options: AppOptions = {}): App {
+  const manager = new StreamableHTTPSessionManager(createServer, options)
+  return {
+    node: (req, res) => manager.handleRequest(req, res),
+    sessions: manager.sessions,
+    close: (closeOptions) => manager.close(closeOptions),
+    [Symbol.asyncDispose]: () => manager.close(),
+  }
+}

@@ -1,0 +1,27 @@
+/** What users of the package import. */
+
+export { type Clock, systemClock, type Timer } from './clock.ts'
+export { SojournError, type SojournErrorCode } from './errors.ts'
+export { type App, httpApp } from './http-app.ts'
+export type {
+  EventListener,
+  EventsLost,
+  IteratedEvent,
+  RefusalCause,
+  RequestEnded,
+  RequestOutcome,
+  RequestRefused,
+  RequestStarted,
+  SessionClosed,
+  SessionEvent,
+  SessionInitialized,
+  SessionOpened,
+  StreamClosed,
+  StreamKind,
+  StreamOpened,
+} from './session/events.ts'
+export { StreamableHTTPSessionManager } from './session/session-manager.ts'
+export { type SessionCounts, SessionHandle, type SessionRequestOptions, Sessions } from './session/sessions.ts'
+export type { Awaitable, EventLog, EventLogPage, LoggedEvent } from './stream/event-log.ts'
+export { type EventLogLimits, MemoryEventLog } from './stream/memory-event-log.ts'
+export type * from './types.ts'

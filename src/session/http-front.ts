@@ -1,0 +1,233 @@
+/** The checks every HTTP request passes before a session is looked up, in the order of `docs/wire.md`. */
+
+import { messageOf } from '../errors.ts'
+import { acceptsJsonAndSse, isJsonContentType } from '../http/accept.ts'
+import { decodeJson } from '../http/body.ts'
+import { Cors } from '../http/cors.ts'
+import { refuseModern } from '../http/era.ts'
+import type { Exchange } from '../http/exchange.ts'
+import { Guard } from '../http/guard.ts'
+import { parseTarget } from '../http/headers.ts'
+import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import { type ParsedMessage, parseMessages } from '../jsonrpc/message.ts'
+import type { Log } from '../logging.ts'
+import type { ResolvedOptions } from '../settings.ts'
+import type { AuthInfo, ResponseMode } from '../types.ts'
+import { Principals } from './principal.ts'
+import type { Refusal } from './refusal.ts'
+
+/** Who sent a request. */
+export interface Caller {
+  readonly authInfo: AuthInfo | undefined
+  readonly principal: string | undefined
+}
+
+/** The outcome of a check that may have answered the request itself. */
+export type Checked<T> = { readonly kind: 'pass'; readonly value: T } | { readonly kind: 'refused'; readonly refusal: Refusal } | { readonly kind: 'answered' }
+
+/** A POST's messages, and how it may be answered. */
+export interface ParsedPost {
+  readonly messages: readonly ParsedMessage[]
+  readonly batch: boolean
+}
+
+const ALLOWED = 'GET, POST, DELETE'
+
+const METHOD_NOT_ALLOWED: Refusal = {
+  status: 405,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Method not allowed.',
+  cause: 'method',
+  headers: { Allow: ALLOWED },
+}
+
+/** The checks of one app. */
+export class HttpFront {
+  readonly #options: ResolvedOptions
+  readonly #log: Log
+  readonly #guard: Guard
+  readonly #cors: Cors | undefined
+  readonly #principals: Principals
+
+  /** @throws RangeError for hosts and origins that are none */
+  constructor(options: ResolvedOptions, log: Log) {
+    this.#options = options
+    this.#log = log
+    this.#guard = new Guard(options)
+    this.#cors = options.corsOrigins !== undefined && options.corsOrigins.length > 0 ? new Cors(options.corsOrigins) : undefined
+    this.#principals = new Principals(options.principal, log)
+  }
+
+  /** Steps 1 to 3: method and target, host and origin, CORS. A preflight is answered here. */
+  admit(exchange: Exchange): Checked<undefined> {
+    const { method } = exchange
+    const origin = exchange.header('origin')
+    const cors = this.#cors
+    const known = method === 'POST' || method === 'GET' || method === 'DELETE'
+    const preflight = method === 'OPTIONS' && cors !== undefined
+    if (!known && !preflight) return refused(METHOD_NOT_ALLOWED)
+    const target = exchange.target.startsWith('/') ? undefined : parseTarget(exchange.target)
+    if (target === undefined && !exchange.target.startsWith('/')) {
+      return refused({ status: 400, code: JsonRpcErrorCode.SERVER_ERROR, message: 'Bad Request: invalid request target', cause: 'method' })
+    }
+    // The authority of an absolute-form target stands in for Host (RFC 9112 §3.2.2).
+    const checked = this.#guard.check(target?.authority ?? exchange.header('host'), origin, exchange.loopback)
+    if (!checked.ok) {
+      this.#log.warn(`403 ${checked.message}: allow it with the option ${checked.option}`)
+      const cause = checked.option === 'allowedHosts' ? 'host' : 'origin'
+      return refused({ status: 403, code: JsonRpcErrorCode.SERVER_ERROR, message: checked.message, cause, option: checked.option })
+    }
+    if (preflight) {
+      const headers = cors.preflight(
+        origin,
+        exchange.header('access-control-request-method'),
+        exchange.header('access-control-request-headers'),
+      )
+      if (headers === undefined) return refused(METHOD_NOT_ALLOWED)
+      exchange.respond(204, headers, '')
+      return { kind: 'answered' }
+    }
+    const headers = cors?.headers(origin)
+    if (headers !== undefined) exchange.commonHeaders = { ...exchange.commonHeaders, ...headers }
+    return PASSED
+  }
+
+  /** Step 4. Returns at once when there is nothing to wait for. */
+  authenticate(exchange: Exchange): Checked<Caller> | Promise<Checked<Caller>> {
+    const { authenticate } = this.#options
+    if (authenticate !== undefined) return this.#callHook(exchange, authenticate)
+    const authInfo = exchange.presetAuth
+    return authInfo === undefined ? ANONYMOUS : this.#identify(exchange, authInfo)
+  }
+
+  /** Step 5 for a POST: how it may be answered. */
+  negotiate(exchange: Exchange): Checked<ResponseMode> {
+    const { responseMode, stateless } = this.#options
+    const accepted = acceptsJsonAndSse(exchange.header('accept'))
+    const jsonSuffices = responseMode === 'json' || stateless
+    if (!accepted.json || !(accepted.sse || jsonSuffices)) {
+      const types = jsonSuffices ? 'application/json' : 'both application/json and text/event-stream'
+      return refused({ status: 406, code: JsonRpcErrorCode.SERVER_ERROR, message: `Not Acceptable: Client must accept ${types}`, cause: 'accept' })
+    }
+    if (!isJsonContentType(exchange.header('content-type'))) {
+      return refused({
+        status: 415,
+        code: JsonRpcErrorCode.SERVER_ERROR,
+        message: 'Unsupported Media Type: Content-Type must be application/json',
+        cause: 'content-type',
+      })
+    }
+    const encoding = exchange.header('content-encoding')
+    if (encoding !== undefined && encoding.trim().toLowerCase() !== 'identity') {
+      return refused({
+        status: 415,
+        code: JsonRpcErrorCode.SERVER_ERROR,
+        message: 'Unsupported Media Type: Content-Encoding must be identity',
+        cause: 'content-encoding',
+        headers: { 'Accept-Encoding': 'identity' },
+      })
+    }
+    return { kind: 'pass', value: accepted.sse ? responseMode : 'json' }
+  }
+
+  /** Step 5 for a GET. */
+  acceptsStream(exchange: Exchange): Refusal | undefined {
+    if (acceptsJsonAndSse(exchange.header('accept')).sse) return undefined
+    return {
+      status: 406,
+      code: JsonRpcErrorCode.SERVER_ERROR,
+      message: 'Not Acceptable: Client must accept text/event-stream',
+      cause: 'accept',
+    }
+  }
+
+  /** Steps 6 and 7: the body, as messages of a revision with handshake. */
+  async read(exchange: Exchange): Promise<Checked<ParsedPost>> {
+    const { maxBodySize, bodyTimeout } = this.#options
+    let value = exchange.parsedBody
+    if (value === undefined) {
+      const body = await exchange.readBody(maxBodySize, bodyTimeout)
+      if (!body.ok) return this.#bodyFailed(body.failure)
+      const decoded = decodeJson(body.bytes)
+      if (!decoded.ok) {
+        const what = decoded.reason === 'utf8' ? 'the body is not UTF-8' : 'Invalid JSON'
+        return refused({
+          status: 400,
+          code: JsonRpcErrorCode.PARSE_ERROR,
+          message: `Parse error: ${what}`,
+          cause: decoded.reason === 'utf8' ? 'encoding' : 'json',
+        })
+      }
+      value = decoded.value
+    }
+    const parsed = parseMessages(value)
+    if (!parsed.ok) {
+      return refused({ status: 400, code: JsonRpcErrorCode.INVALID_REQUEST, message: parsed.message, cause: 'json-rpc', id: parsed.id })
+    }
+    const modern = refuseModern(value, parsed.messages, (name) => exchange.header(name))
+    if (modern !== undefined) return refused({ ...modern, cause: 'era' })
+    return { kind: 'pass', value: parsed }
+  }
+
+  #bodyFailed(failure: 'too-large' | 'timeout' | 'aborted'): Checked<ParsedPost> {
+    const { maxBodySize, bodyTimeout } = this.#options
+    switch (failure) {
+      case 'too-large':
+        return refused({
+          status: 413,
+          code: JsonRpcErrorCode.SERVER_ERROR,
+          message: `Payload Too Large: Request body must not exceed ${maxBodySize} bytes`,
+          cause: 'body-too-large',
+          option: 'maxBodySize',
+        })
+      case 'timeout':
+        return refused({
+          status: 408,
+          code: JsonRpcErrorCode.SERVER_ERROR,
+          message: `Request Timeout: the body did not arrive within ${bodyTimeout} ms`,
+          cause: 'body-timeout',
+          option: 'bodyTimeout',
+        })
+      case 'aborted':
+        // There is nobody left to answer; the event says that it happened.
+        return refused({ status: 400, code: JsonRpcErrorCode.PARSE_ERROR, message: 'Parse error: the body ended early', cause: 'body-aborted' })
+    }
+  }
+
+  async #callHook(exchange: Exchange, authenticate: NonNullable<ResolvedOptions['authenticate']>): Promise<Checked<Caller>> {
+    try {
+      const result = await authenticate(exchange.request)
+      if (result instanceof Response) {
+        const headers: Record<string, string> = {}
+        result.headers.forEach((value, name) => {
+          headers[name] = value
+        })
+        exchange.respond(result.status, headers, await result.text())
+        return { kind: 'refused', refusal: { status: result.status, code: JsonRpcErrorCode.SERVER_ERROR, message: 'refused by authenticate', cause: 'authentication' } }
+      }
+      return result === undefined ? ANONYMOUS : this.#identify(exchange, result)
+    } catch (thrown) {
+      return this.#authenticationFailed(thrown)
+    }
+  }
+
+  #identify(exchange: Exchange, authInfo: AuthInfo): Checked<Caller> {
+    try {
+      return { kind: 'pass', value: { authInfo, principal: this.#principals.of(authInfo, () => exchange.request) } }
+    } catch (thrown) {
+      return this.#authenticationFailed(thrown)
+    }
+  }
+
+  #authenticationFailed(thrown: unknown): Checked<Caller> {
+    this.#log.error('authentication failed unexpectedly: authenticate or principal threw', { error: thrown, message: messageOf(thrown) })
+    return refused({ status: 500, code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error', cause: 'internal' })
+  }
+}
+
+const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
+const ANONYMOUS: Checked<Caller> = { kind: 'pass', value: { authInfo: undefined, principal: undefined } }
+
+function refused(refusal: Refusal): { readonly kind: 'refused'; readonly refusal: Refusal } {
+  return { kind: 'refused', refusal }
+}

@@ -1,0 +1,513 @@
+/** The session manager: every HTTP request of an endpoint goes through it, and every session lives in it. */
+
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+import { systemClock } from '../clock.ts'
+import { Deadlines } from '../deadlines.ts'
+import { messageOf } from '../errors.ts'
+import { FIRST_MODERN_VERSION, HANDSHAKE_VERSIONS } from '../http/era.ts'
+import type { Exchange } from '../http/exchange.ts'
+import { singleValue } from '../http/headers.ts'
+import { NodeExchange } from '../http/node-exchange.ts'
+import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import { createLog } from '../logging.ts'
+import { durationArgument } from '../setting-value.ts'
+import { resolveOptions } from '../settings.ts'
+import { MemoryEventLog } from '../stream/memory-event-log.ts'
+import type { AppOptions, CloseReason, CreateServer, Duration, JsonRpcRequest, RequestId, ResponseMode } from '../types.ts'
+import { EventHub } from './events.ts'
+import { type Caller, HttpFront, type ParsedPost } from './http-front.ts'
+import type { Hold } from './idle-clock.ts'
+import { checkPost, executePost, type Post } from './inbound.ts'
+import { openSession, recordAnswer } from './opening.ts'
+import { PostAnswer } from './post-answer.ts'
+import { type Refusal, sendRefusal } from './refusal.ts'
+import { Load, type Runtime } from './runtime.ts'
+import { checkScopes } from './scope-check.ts'
+import { Session, type SessionOwner } from './session.ts'
+import type { SessionRecord } from './session-record.ts'
+import { SessionTable } from './session-table.ts'
+import { Sessions } from './sessions.ts'
+
+/** How long closing sessions may go on before the event loop gets a turn, in milliseconds. */
+const CLOSE_SLICE = 8
+
+/** 192 random bits: the id is the credential of an anonymous session, and its first 8 characters stand in logs. */
+const SESSION_ID_BYTES = 24
+
+const NOT_FOUND: Refusal = {
+  status: 404,
+  code: JsonRpcErrorCode.SESSION_NOT_FOUND,
+  message: 'Session not found',
+  cause: 'session-not-found',
+}
+
+const SESSION_REQUIRED: Refusal = {
+  status: 400,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Bad Request: Mcp-Session-Id header is required',
+  cause: 'session-required',
+}
+
+const SESSION_CONFLICT: Refusal = {
+  status: 400,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Bad Request: Mcp-Session-Id has two different values',
+  cause: 'session-conflict',
+}
+
+const NO_STREAM_HERE: Refusal = {
+  status: 405,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Method not allowed.',
+  cause: 'method',
+  headers: { Allow: 'POST' },
+}
+
+/**
+ * Serves MCP over Streamable HTTP with sessions that end when they should. Usable once made; one per endpoint; two in one process
+ * share nothing. {@link httpApp} is the same with a smaller face.
+ *
+ * @example
+ * const manager = new StreamableHTTPSessionManager(createServer, { sessionIdleTimeout: '30m' })
+ * http.createServer((req, res) => manager.handleRequest(req, res)).listen(3000, '127.0.0.1')
+ */
+export class StreamableHTTPSessionManager {
+  /** The sessions: look at them, push to their clients, end them, follow their events. */
+  readonly sessions: Sessions
+  readonly #runtime: Runtime
+  readonly #front: HttpFront
+  readonly #table: SessionTable
+  readonly #stateless = new Set<Session>()
+  #draining = false
+  #closing: Promise<void> | undefined
+
+  /**
+   * @param createServer builds one server per session
+   * @throws RangeError, TypeError naming the option that has a value it cannot take
+   */
+  constructor(createServer: CreateServer, options: AppOptions = {}) {
+    if (typeof createServer !== 'function') {
+      throw new TypeError(`createServer must be a function that returns an McpServer, got ${typeof createServer}`)
+    }
+    const resolved = resolveOptions(options)
+    const clock = resolved.clock ?? systemClock
+    const log = createLog(options.logger)
+    const failed = (thrown: unknown) => log.error('an internal callback failed', { error: thrown })
+    this.#runtime = {
+      createServer,
+      options: resolved,
+      clock,
+      deadlines: new Deadlines(clock, failed),
+      eventLog: resolved.stateless || resolved.eventLog === false ? undefined : (resolved.eventLog ?? memoryLog(resolved, clock)),
+      hub: new EventHub((thrown) => log.error('an event listener threw', { error: thrown })),
+      log,
+      load: new Load(),
+    }
+    this.#front = new HttpFront(resolved, log)
+    this.#table = new SessionTable(this.#runtime)
+    this.sessions = new Sessions(this.#runtime, this.#table)
+  }
+
+  /** Serves one request of Node's HTTP server (`node:http`, Express). Never throws. */
+  handleRequest(req: IncomingMessage, res: ServerResponse): void {
+    const { clock, options } = this.#runtime
+    void this.handle(new NodeExchange(req, res, { clock, trustedProxies: options.trustedProxies }))
+  }
+
+  /** Serves one exchange, whatever its runtime. Never rejects; resolves when the request was dispatched or refused. */
+  async handle(exchange: Exchange): Promise<void> {
+    try {
+      await this.#serve(exchange)
+    } catch (thrown) {
+      this.#runtime.log.error('a request failed unexpectedly', { error: thrown, message: messageOf(thrown) })
+      this.#refuse(exchange, { status: 500, code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error', cause: 'internal' })
+    }
+  }
+
+  /**
+   * Ends everything: no new sessions from now on, running calls may finish within `drain` (default 0: they do not), then every session
+   * ends with the reason `shutdown`. Idempotent; later calls wait for the first.
+   */
+  close(options?: { drain?: Duration }): Promise<void> {
+    if (this.#closing !== undefined) return this.#closing
+    const drain = options?.drain === undefined ? 0 : durationArgument('drain', options.drain)
+    this.#draining = true
+    this.#closing = this.#shutDown(drain)
+    return this.#closing
+  }
+
+  /** As {@link StreamableHTTPSessionManager.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #shutDown(drain: number): Promise<void> {
+    const { clock, load } = this.#runtime
+    if (drain > 0 && load.running > 0) await untilIdle(this.#runtime, drain)
+    let sliceStart = clock.now()
+    const { retryInterval } = this.#runtime.options
+    for (const session of [...this.#table.values(), ...this.#stateless]) {
+      session.close('shutdown', undefined, retryInterval)
+      if (clock.now() - sliceStart < CLOSE_SLICE) continue
+      await new Promise<void>((resolve) => clock.afterInput(resolve))
+      sliceStart = clock.now()
+    }
+    this.sessions.end()
+    await this.#runtime.eventLog?.close()
+  }
+
+  async #serve(exchange: Exchange): Promise<void> {
+    if (this.#draining) exchange.commonHeaders = CLOSE_CONNECTION
+    const admitted = this.#front.admit(exchange)
+    if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
+    if (admitted.kind !== 'pass') return
+    const authentication = this.#front.authenticate(exchange)
+    const caller = authentication instanceof Promise ? await authentication : authentication
+    if (caller.kind === 'refused') this.#refuse(exchange, caller.refusal)
+    if (caller.kind !== 'pass') return
+    switch (exchange.method) {
+      case 'POST':
+        return this.#post(exchange, caller.value)
+      case 'GET':
+        return this.#get(exchange, caller.value)
+      default:
+        return this.#delete(exchange, caller.value)
+    }
+  }
+
+  async #post(exchange: Exchange, caller: Caller): Promise<void> {
+    const negotiated = this.#front.negotiate(exchange)
+    if (negotiated.kind === 'refused') this.#refuse(exchange, negotiated.refusal)
+    if (negotiated.kind !== 'pass') return
+    const id = singleValue(exchange.header('mcp-session-id'))
+    // From here on the upload counts: a slow body must not outlive its session.
+    const session = id === 'conflict' || id.value === undefined ? undefined : this.#table.findOwned(id.value, caller.principal)
+    const hold = session?.clock.holdProvisionally('exchange')
+    if (hold !== undefined) exchange.onclose = () => hold.release()
+    const read = await this.#front.read(exchange)
+    if (read.kind !== 'pass') {
+      if (read.kind === 'refused') this.#refuse(exchange, read.refusal)
+      // A client that is gone is not answered, so nothing else lets the session go.
+      hold?.release()
+      return
+    }
+    await this.#dispatch(exchange, caller, read.value, negotiated.value, id, session, hold)
+  }
+
+  async #dispatch(
+    exchange: Exchange,
+    caller: Caller,
+    parsed: ParsedPost,
+    mode: ResponseMode,
+    id: ReturnType<typeof singleValue>,
+    session: Session | undefined,
+    hold: Hold | undefined,
+  ): Promise<void> {
+    const opening = initializeIn(parsed)
+    const refuse = (refusal: Refusal) => {
+      this.#refuse(exchange, { id: requestIdOf(parsed), ...refusal })
+      hold?.release()
+    }
+    if (id === 'conflict') return refuse(SESSION_CONFLICT)
+    if (opening === 'malformed') return refuse(INITIALIZE_NOT_A_REQUEST)
+    if (this.#runtime.options.stateless) return this.#serveStateless(exchange, caller, parsed, mode)
+    if (opening === 'batched' && session === undefined) return refuse(INITIALIZE_IN_BATCH)
+    if (opening !== undefined && opening !== 'batched') {
+      if (session !== undefined && session.state === 'open') return refuse(ALREADY_INITIALIZED)
+      return this.#open(exchange, caller, opening, mode)
+    }
+    if (id.value === undefined) return refuse(SESSION_REQUIRED)
+    // The session may have ended while its request was on the way.
+    if (session === undefined || hold === undefined || session.state !== 'open') return refuse(NOT_FOUND)
+    const version = this.#checkVersion(exchange, session)
+    if (version !== undefined) return refuse(version)
+    const post: Post = { exchange, authInfo: caller.authInfo, messages: parsed.messages, batch: parsed.batch, mode, hold }
+    const limit = checkPost(session, post)
+    if (limit !== undefined) return refuse(limit)
+    const scope = checkScopes(session, post)
+    const challenged = scope instanceof Promise ? await scope : scope
+    if (challenged !== undefined) return refuse(challenged)
+    if (session.state !== 'open') return refuse(NOT_FOUND)
+    executePost(session, post)
+  }
+
+  async #open(exchange: Exchange, caller: Caller, request: JsonRpcRequest, mode: ResponseMode): Promise<void> {
+    const { options, hub, clock } = this.#runtime
+    const size = request.params === undefined ? 0 : Buffer.byteLength(JSON.stringify(request.params))
+    if (size > options.maxInitializeSize) {
+      this.#refuse(exchange, {
+        status: 400,
+        code: JsonRpcErrorCode.INVALID_REQUEST,
+        message: `Invalid Request: the params of initialize must not exceed ${options.maxInitializeSize} bytes`,
+        cause: 'initialize',
+        option: 'maxInitializeSize',
+        id: request.id,
+      })
+      return
+    }
+    const slot = this.#draining ? undefined : this.#table.reserve(caller.principal)
+    if (slot === undefined) return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id: request.id })
+    const record = newRecord(caller.principal, clock.wallTime(), request.params)
+    const session = new Session(this.#runtime, record, this.#table, false)
+    const outcome = await openSession(session, request, exchange, caller.authInfo)
+    if (outcome.kind === 'failed') {
+      const { status, response } = outcome
+      const error = 'error' in response ? response.error : { code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error' }
+      this.#refuse(exchange, { status, code: error.code, message: error.message, cause: 'initialize', id: request.id })
+    }
+    const response = outcome.kind === 'answered' ? outcome.response : undefined
+    const succeeded = response !== undefined && recordAnswer(session, response)
+    const refused = succeeded && (this.#draining ? SHUTTING_DOWN : undefined)
+    if (refused) this.#refuse(exchange, { ...refused, id: request.id })
+    const opened = succeeded && !refused && !exchange.closed && session.state === 'opening'
+    if (!opened) {
+      slot.release()
+      session.close('failed', 'initialize did not succeed')
+      // An error of the server's own is passed on; it travels like any answer, but without an id.
+      if (response !== undefined && !refused) new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(request, response)
+      return
+    }
+    this.#table.register(session, slot)
+    session.open()
+    if (hub.active) {
+      hub.emit({
+        type: 'session.opened',
+        time: clock.wallTime(),
+        session: record.id,
+        principal: record.principal,
+        client: session.client,
+        protocolVersion: record.protocolVersion,
+      })
+    }
+    exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
+    const hold = session.clock.hold('exchange')
+    new PostAnswer(session, exchange, hold, 1, false, mode).answer(request, response)
+  }
+
+  /** Under `stateless` a server is built for one POST and closed after it. */
+  async #serveStateless(exchange: Exchange, caller: Caller, parsed: ParsedPost, mode: ResponseMode): Promise<void> {
+    const { clock, log } = this.#runtime
+    const id = requestIdOf(parsed)
+    if (!parsed.messages.some(({ kind }) => kind === 'request')) {
+      exchange.respond(202, {}, '')
+      return
+    }
+    const slot = this.#draining ? undefined : this.#table.reserve(undefined)
+    if (slot === undefined) return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id })
+    const record = newRecord(caller.principal, clock.wallTime(), undefined)
+    const version = exchange.header('mcp-protocol-version')
+    if (version !== undefined) record.protocolVersion = version
+    const owner: SessionOwner = {
+      activityChanged: () => {},
+      closed: (session: Session, _reason: CloseReason) => {
+        this.#stateless.delete(session)
+        slot.release()
+      },
+    }
+    const session = new Session(this.#runtime, record, owner, true)
+    this.#stateless.add(session)
+    try {
+      await session.build(exchange, caller.authInfo)
+    } catch (thrown) {
+      session.close('failed')
+      log.error('createServer failed', { error: thrown, message: messageOf(thrown) })
+      this.#refuse(exchange, { ...FACTORY_FAILED, id })
+      return
+    }
+    if (session.state === 'closed') return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
+    session.open()
+    const hold = session.clock.hold('exchange')
+    const post: Post = { exchange, authInfo: caller.authInfo, messages: parsed.messages, batch: parsed.batch, mode, hold }
+    const refusal = checkPost(session, post)
+    if (refusal !== undefined) {
+      this.#refuse(exchange, refusal)
+      hold.release()
+      return
+    }
+    executePost(session, post)
+  }
+
+  #get(exchange: Exchange, caller: Caller): void {
+    const unacceptable = this.#front.acceptsStream(exchange)
+    if (unacceptable !== undefined) return this.#refuse(exchange, unacceptable)
+    const id = singleValue(exchange.header('mcp-session-id'))
+    if (id === 'conflict') return this.#refuse(exchange, SESSION_CONFLICT)
+    // Clients read 405 as 'no stream here' and go on; any other refusal breaks them.
+    if (id.value === undefined || this.#sessionless(exchange)) return this.#refuse(exchange, NO_STREAM_HERE)
+    const session = this.#table.findOwned(id.value, caller.principal)
+    if (session === undefined) return this.#refuse(exchange, NOT_FOUND)
+    const hold = session.clock.holdProvisionally('stream')
+    exchange.onclose = () => hold.release()
+    const lastEventId = singleValue(exchange.header('last-event-id'))
+    const refusal =
+      this.#checkVersion(exchange, session) ??
+      (lastEventId === 'conflict'
+        ? CURSOR_CONFLICT
+        : lastEventId.value === undefined || lastEventId.value === ''
+          ? session.streams.openStandalone(exchange, hold)
+          : session.streams.resume(exchange, hold, lastEventId.value))
+    if (refusal === undefined) return
+    this.#refuse(exchange, refusal)
+    hold.release()
+  }
+
+  #delete(exchange: Exchange, caller: Caller): void {
+    if (this.#sessionless(exchange)) return this.#refuse(exchange, NO_STREAM_HERE)
+    const id = singleValue(exchange.header('mcp-session-id'))
+    if (id === 'conflict') return this.#refuse(exchange, SESSION_CONFLICT)
+    if (id.value === undefined) return this.#refuse(exchange, SESSION_REQUIRED)
+    const session = this.#table.findOwned(id.value, caller.principal)
+    if (session === undefined) return this.#refuse(exchange, NOT_FOUND)
+    const version = this.#checkVersion(exchange, session)
+    if (version !== undefined) return this.#refuse(exchange, version)
+    session.close('deleted')
+    exchange.respond(200, {}, '')
+  }
+
+  /** Whether a GET or DELETE comes from where there are no sessions: `stateless`, or a revision without them. */
+  #sessionless(exchange: Exchange): boolean {
+    const version = exchange.header('mcp-protocol-version')
+    return this.#runtime.options.stateless || version === FIRST_MODERN_VERSION
+  }
+
+  #checkVersion(exchange: Exchange, session: Session): Refusal | undefined {
+    const header = singleValue(exchange.header('mcp-protocol-version'))
+    if (header === 'conflict') return versionRefusal('two different values', HANDSHAKE_VERSIONS)
+    const version = header.value?.trim()
+    if (version === undefined || version === session.record.protocolVersion) return undefined
+    const supported = session.instance?.transport.supportedProtocolVersions ?? HANDSHAKE_VERSIONS
+    return supported.includes(version) || HANDSHAKE_VERSIONS.includes(version) ? undefined : versionRefusal(version, HANDSHAKE_VERSIONS)
+  }
+
+  #refuse(exchange: Exchange, refusal: Refusal): void {
+    const { hub, clock } = this.#runtime
+    sendRefusal(exchange, refusal)
+    if (!hub.active) return
+    hub.emit({
+      type: 'request.refused',
+      time: clock.wallTime(),
+      session: undefined,
+      status: refusal.status,
+      cause: refusal.cause,
+      message: refusal.message,
+      option: refusal.option,
+    })
+  }
+}
+
+const CLOSE_CONNECTION = { Connection: 'close' } as const
+
+const FULL: Refusal = {
+  status: 503,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Service Unavailable: too many sessions',
+  cause: 'full',
+  option: 'maxSessions',
+  headers: { 'Retry-After': '10' },
+}
+
+const SHUTTING_DOWN: Refusal = {
+  status: 503,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Service Unavailable: the server is shutting down',
+  cause: 'draining',
+  headers: { 'Retry-After': '10' },
+}
+
+const FACTORY_FAILED: Refusal = {
+  status: 500,
+  code: JsonRpcErrorCode.INTERNAL_ERROR,
+  message: 'Internal error: the server could not be created',
+  cause: 'initialize',
+}
+
+const ALREADY_INITIALIZED: Refusal = {
+  status: 400,
+  code: JsonRpcErrorCode.INVALID_REQUEST,
+  message: 'Invalid Request: Server already initialized',
+  cause: 'already-initialized',
+}
+
+const INITIALIZE_NOT_A_REQUEST: Refusal = {
+  status: 400,
+  code: JsonRpcErrorCode.INVALID_REQUEST,
+  message: 'Invalid Request: initialize must be a request with an id',
+  cause: 'initialize',
+}
+
+const INITIALIZE_IN_BATCH: Refusal = {
+  status: 400,
+  code: JsonRpcErrorCode.INVALID_REQUEST,
+  message: 'Invalid Request: initialize must not be part of a batch',
+  cause: 'batch',
+}
+
+const CURSOR_CONFLICT: Refusal = {
+  status: 400,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Bad Request: Last-Event-ID has two different values',
+  cause: 'cursor',
+}
+
+function versionRefusal(version: string, supported: readonly string[]): Refusal {
+  return {
+    status: 400,
+    code: JsonRpcErrorCode.SERVER_ERROR,
+    message: `Bad Request: Unsupported protocol version: ${version.slice(0, 64)} (supported versions: ${supported.join(', ')})`,
+    cause: 'protocol-version',
+  }
+}
+
+/** The `initialize` request of a POST; or what is wrong with the one it has. */
+function initializeIn({ messages, batch }: ParsedPost): JsonRpcRequest | 'malformed' | 'batched' | undefined {
+  for (const { kind, message } of messages) {
+    if (kind === 'response' || message.method !== 'initialize') continue
+    if (kind === 'notification') return 'malformed'
+    return batch ? 'batched' : message
+  }
+  return undefined
+}
+
+function requestIdOf({ messages, batch }: ParsedPost): RequestId | null {
+  const [first] = messages
+  return !batch && first?.kind === 'request' ? first.message.id : null
+}
+
+function newRecord(principal: string | undefined, createdAt: number, params: JsonRpcRequest['params']): SessionRecord {
+  return {
+    id: randomBytes(SESSION_ID_BYTES).toString('base64url'),
+    principal,
+    createdAt,
+    initializeParams: params ?? {},
+    protocolVersion: HANDSHAKE_VERSIONS[0] ?? '',
+    serverCapabilities: {},
+    initialized: false,
+    logLevel: undefined,
+    subscriptions: undefined,
+    data: {},
+    serverRequests: 0,
+    streams: 0,
+  }
+}
+
+function memoryLog(options: Runtime['options'], clock: Runtime['clock']): MemoryEventLog {
+  return new MemoryEventLog(clock, {
+    maxBytes: options.eventLogMaxBytes,
+    maxEvents: options.eventLogMaxEvents,
+    maxAge: options.eventLogMaxAge,
+    maxTotalBytes: options.eventLogMaxTotalBytes,
+  })
+}
+
+/** Waits until nothing runs, or until the drain time is over. */
+function untilIdle(runtime: Runtime, drain: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = runtime.clock.setTimer(resolve, drain)
+    void runtime.load.idle().then(() => {
+      timer.cancel()
+      resolve()
+    })
+  })
+}

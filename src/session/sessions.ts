@@ -1,0 +1,237 @@
+/** The sessions of an app as its author sees them: to look at, to push to, to end. */
+
+import { DeadlineCall } from '../deadlines.ts'
+import { SojournError } from '../errors.ts'
+import { durationArgument } from '../setting-value.ts'
+import type { ClientIdentity, CloseReason, Duration, JsonValue } from '../types.ts'
+import { type EventListener, type IteratedEvent, iterateEvents } from './events.ts'
+import type { Runtime } from './runtime.ts'
+import type { Session } from './session.ts'
+import type { SessionTable } from './session-table.ts'
+
+/** How many sessions there are, by state. */
+export interface SessionCounts {
+  /** All that can be found: `active` and `idle`. */
+  readonly total: number
+  /** Held by a request, a stream or an exchange. */
+  readonly active: number
+  /** Held by nothing: their idle clock runs. */
+  readonly idle: number
+  /** `initialize` is on its way; not part of `total`. */
+  readonly opening: number
+  /** JSON-RPC requests running now, in all sessions. */
+  readonly requests: number
+}
+
+/** Options of {@link SessionHandle.request}. */
+export interface SessionRequestOptions {
+  /** How long to wait for the client's answer, once sent; default 60 s. */
+  timeout?: Duration
+}
+
+/** One session, from outside its handlers. Stays usable after the session ended; what needs the session then throws. */
+export class SessionHandle {
+  readonly #session: Session
+
+  /** @internal */
+  constructor(session: Session) {
+    this.#session = session
+  }
+
+  /** What `Mcp-Session-Id` names. A credential where no authentication is used: do not log it whole. */
+  get id(): string {
+    return this.#session.record.id
+  }
+
+  /** Who owns the session; undefined for an anonymous one. */
+  get principal(): string | undefined {
+    return this.#session.record.principal
+  }
+
+  /** The client as it named itself. */
+  get client(): ClientIdentity | undefined {
+    return this.#session.client
+  }
+
+  /** The negotiated protocol version. */
+  get protocolVersion(): string {
+    return this.#session.record.protocolVersion
+  }
+
+  /** Wall clock at `initialize`, milliseconds since the Unix epoch. */
+  get createdAt(): number {
+    return this.#session.record.createdAt
+  }
+
+  /** `active` while something holds it, `idle` while its clock runs, `closed` after its end. */
+  get state(): 'active' | 'idle' | 'closed' {
+    if (this.#session.state === 'closed') return 'closed'
+    return this.#session.clock.busy ? 'active' : 'idle'
+  }
+
+  /** Milliseconds until the session ends unless something happens; undefined while it is held, has no timeout or has ended. */
+  get expiresIn(): number | undefined {
+    const { clock, runtime } = this.#session
+    return clock.armed ? Math.max(0, clock.due - runtime.clock.now()) : undefined
+  }
+
+  /** JSON-RPC requests running now. */
+  get requests(): number {
+    return this.#session.requests.size
+  }
+
+  /** SSE connections open now. */
+  get streams(): number {
+    return this.#session.streams.open
+  }
+
+  /** The author's own JSON; frozen, replaced by assignment. */
+  get data(): JsonValue {
+    return this.#session.record.data
+  }
+
+  set data(value: JsonValue) {
+    this.#session.setData(value)
+  }
+
+  /** Aborts when the session ends. */
+  get signal(): AbortSignal {
+    return this.#session.signal
+  }
+
+  /** URIs the client subscribed to. */
+  get subscriptions(): readonly string[] {
+    return [...(this.#session.record.subscriptions ?? [])]
+  }
+
+  /**
+   * Sends a notification to the client: on its GET stream, or kept for the next one.
+   * @throws SojournError `session-closed` after the session's end, `limit-exceeded` when it is larger than `maxMessageSize`
+   */
+  notify(method: string, params?: Readonly<Record<string, unknown>>): void {
+    this.#assertOpen()
+    this.#session.notify(method, params)
+  }
+
+  /**
+   * Sends a request to the client and gives its result.
+   * @throws SojournError `session-closed`, `limit-exceeded` (too many pending), `undeliverable` (no stream opened in time), `timeout`,
+   * `request-failed` with the client's JSON-RPC error as `data`
+   */
+  async request(
+    method: string,
+    params?: Readonly<Record<string, unknown>>,
+    options?: SessionRequestOptions,
+  ): Promise<Record<string, unknown>> {
+    this.#assertOpen()
+    const session = this.#session
+    const timeout = durationArgument('timeout', options?.timeout ?? 60_000)
+    return new Promise((resolve, reject) => {
+      const deadline = new DeadlineCall(() => {
+        if (id !== undefined) session.serverRequests.remove(id)
+        reject(new SojournError('timeout', `The client did not answer ${method} within ${timeout} ms`))
+      })
+      let id: number | undefined
+      let answered = false
+      session
+        .request(method, params, (response) => {
+          answered = true
+          session.runtime.deadlines.disarm(deadline)
+          if (response === undefined) reject(new SojournError('session-closed', 'The session ended before the client answered'))
+          else if ('result' in response) resolve(response.result)
+          else reject(new SojournError('request-failed', response.error.message, { data: response.error }))
+        })
+        .then((sent) => {
+          id = sent
+          if (!answered) session.runtime.deadlines.arm(deadline, timeout)
+        }, reject)
+    })
+  }
+
+  /** Ends the session. Returns false when it had ended before. */
+  close(reason: CloseReason = 'admin'): boolean {
+    if (this.#session.state === 'closed') return false
+    this.#session.close(reason)
+    return true
+  }
+
+  #assertOpen(): void {
+    if (this.#session.state === 'closed') throw new SojournError('session-closed', 'The session has ended')
+  }
+}
+
+/** All sessions of an app. */
+export class Sessions {
+  readonly #runtime: Runtime
+  readonly #table: SessionTable
+  readonly #endings = new Set<() => void>()
+  #ended = false
+
+  /** @internal */
+  constructor(runtime: Runtime, table: SessionTable) {
+    this.#runtime = runtime
+    this.#table = table
+  }
+
+  /** How many there are. */
+  get size(): number {
+    return this.#table.size
+  }
+
+  /** How many there are, by state. Looks at each. */
+  get counts(): SessionCounts {
+    let active = 0
+    for (const session of this.#table.values()) if (session.clock.busy) active += 1
+    const total = this.#table.size
+    return {
+      total,
+      active,
+      idle: total - active,
+      opening: this.#table.taken - total,
+      requests: this.#runtime.load.running,
+    }
+  }
+
+  /** All of them, oldest first. */
+  list(): SessionHandle[] {
+    return Array.from(this.#table.values(), (session) => new SessionHandle(session))
+  }
+
+  /** One of them by its id; undefined when there is none. Does not ask who owns it. */
+  get(id: string): SessionHandle | undefined {
+    const session = this.#table.find(id)
+    return session === undefined ? undefined : new SessionHandle(session)
+  }
+
+  /** Ends one by its id, with the reason `admin`. Returns whether there was one. */
+  close(id: string): boolean {
+    return this.get(id)?.close() ?? false
+  }
+
+  /** Calls `listener` for every event from now on; the result stops that. */
+  subscribe(listener: EventListener): () => void {
+    return this.#runtime.hub.subscribe(listener)
+  }
+
+  /** The events from now on, until the app is closed. A consumer that falls 1,024 events behind loses the oldest and is told so. */
+  events(): AsyncGenerator<IteratedEvent, void, undefined> {
+    return iterateEvents(this.#runtime.hub, (end) => {
+      if (this.#ended) end()
+      this.#endings.add(end)
+      return () => {
+        this.#endings.delete(end)
+      }
+    })
+  }
+
+  /** As {@link Sessions.events}: `for await (const event of app.sessions)`. */
+  [Symbol.asyncIterator](): AsyncGenerator<IteratedEvent, void, undefined> {
+    return this.events()
+  }
+
+  /** @internal The app is closed. */
+  end(): void {
+    this.#ended = true
+    for (const end of this.#endings) end()
+  }
+}
