@@ -83,6 +83,8 @@ function takeComplete(
   if (!complete) return undefined
   if (stream.readableLength > limit) return TOO_LARGE
   const bytes = stream.read() as Uint8Array | null
+  // Lets the stream reach its end: Node's server keeps a request that has not ended until the next one on the connection.
+  stream.resume()
   return { ok: true, bytes: bytes ?? EMPTY }
 }
 
