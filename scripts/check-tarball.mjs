@@ -1,0 +1,120 @@
+/**
+ * What a user of the published package sees.
+ * `node scripts/check-tarball.mjs pack DIR`: packs, and installs the tarball into an empty project in DIR.
+ * `node scripts/check-tarball.mjs smoke DIR`: there, on the Node that runs this script: import, require, types, the command line.
+ */
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const [command, folder] = process.argv.slice(2)
+if (folder === undefined || (command !== 'pack' && command !== 'smoke')) {
+  console.error('usage: node scripts/check-tarball.mjs pack|smoke DIR')
+  process.exit(2)
+}
+const project = resolve(folder)
+const exec = (file, args, cwd = project) =>
+  execFileSync(file, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+if (command === 'pack') {
+  rmSync(project, { recursive: true, force: true })
+  mkdirSync(project, { recursive: true })
+  const [{ filename, files, size }] = JSON.parse(
+    exec('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', project], root),
+  )
+  const names = files.map(({ path }) => path)
+  console.log(`${filename}: ${names.length} files, ${size} bytes`)
+  const strange = names.filter((name) => !/^(dist|docs)\/|^(package\.json|README\.md|LICENSE)$/.test(name))
+  const missing = ['LICENSE', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js'].filter(
+    (name) => !names.includes(name),
+  )
+  if (strange.length + missing.length > 0) {
+    console.error(`the tarball has ${strange.join(', ') || 'nothing'} too much and lacks ${missing.join(', ') || 'nothing'}`)
+    process.exit(1)
+  }
+  writeFileSync(join(project, 'package.json'), '{ "name": "a-user", "private": true, "type": "module" }\n')
+  exec('npm', ['install', '--no-audit', '--no-fund', join(project, filename)])
+  process.exit(0)
+}
+
+// Written as files, so that both module systems resolve the package as a user's own module would.
+writeFileSync(
+  join(project, 'imports.mjs'),
+  `import * as sojourn from 'sojourn'\nconsole.log(Object.keys(sojourn).sort().join(' '))\n`,
+)
+writeFileSync(
+  join(project, 'requires.cjs'),
+  `console.log(Object.keys(require('sojourn')).filter((name) => name !== '__esModule').sort().join(' '))\n`,
+)
+writeFileSync(
+  join(project, 'uses.ts'),
+  `import * as sojourn from 'sojourn'\nexport const { httpApp, runHttp, StreamableHTTPSessionManager } = sojourn\n`,
+)
+writeFileSync(
+  join(project, 'tsconfig.json'),
+  JSON.stringify({
+    compilerOptions: {
+      module: 'nodenext',
+      target: 'es2023',
+      lib: ['es2023'],
+      strict: true,
+      noEmit: true,
+      typeRoots: [join(root, 'node_modules/@types')],
+      types: ['node'],
+    },
+    files: ['uses.ts'],
+  }),
+)
+writeFileSync(
+  join(project, 'server.mjs'),
+  `import { McpServer } from '@modelcontextprotocol/server'
+export default () => new McpServer({ name: 'tarball', version: '1.0.0' })
+`,
+)
+
+const node = process.execPath
+const imported = exec(node, ['imports.mjs']).trim()
+const required = exec(node, ['requires.cjs']).trim()
+console.log(`Node ${process.version}: import has ${imported}`)
+if (imported === '') throw new Error('import found no exports')
+if (imported !== required) throw new Error(`require has ${required}`)
+exec(node, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json'])
+console.log('the types resolve, those of the dependencies included')
+
+const bin = join(project, 'node_modules/.bin/sojourn')
+const first = readFileSync(bin, 'utf8').split('\n', 1)[0]
+if (first !== '#!/usr/bin/env node') throw new Error(`the binary begins with ${first}`)
+exec(node, [bin, '--help'])
+
+const server = spawn(node, [bin, 'serve', 'server.mjs', '--port', '0'], {
+  cwd: project,
+  stdio: ['ignore', 'pipe', 'inherit'],
+})
+const timer = setTimeout(() => server.kill('SIGKILL'), 30_000)
+const exited = once(server, 'exit')
+const [url] = await Promise.race([
+  once(createInterface({ input: server.stdout }), 'line'),
+  exited.then(() => [undefined]),
+])
+if (url === undefined) throw new Error('sojourn serve ended before it was ready')
+const answer = await fetch(url, {
+  method: 'POST',
+  headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
+  body: JSON.stringify({
+    jsonrpc: '2.0',
+    id: 1,
+    method: 'initialize',
+    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'tarball', version: '1' } },
+  }),
+})
+const body = await answer.text()
+if (answer.status !== 200 || !body.includes('"serverInfo"')) throw new Error(`initialize: ${answer.status} ${body}`)
+server.kill('SIGTERM')
+const [code, signal] = await exited
+clearTimeout(timer)
+if (code !== 0) throw new Error(`sojourn serve ended with ${code ?? signal} after SIGTERM`)
+console.log('sojourn serve opens a session and stops cleanly')
