@@ -21,6 +21,7 @@ export type {
   StreamOpened,
 } from './session/events.ts'
 export { StreamableHTTPSessionManager } from './session/session-manager.ts'
+export { SessionTransport } from './session/session-transport.ts'
 export { type SessionCounts, SessionHandle, type SessionRequestOptions, Sessions } from './session/sessions.ts'
 export type { Awaitable, EventLog, EventLogPage, LoggedEvent } from './stream/event-log.ts'
 export { type EventLogLimits, MemoryEventLog } from './stream/memory-event-log.ts'

@@ -80,17 +80,21 @@ export class StreamableHTTPSessionManager {
   readonly #front: HttpFront
   readonly #table: SessionTable
   readonly #stateless = new Set<Session>()
+  readonly #single: boolean
+  #everOpened = false
   #draining = false
   #closing: Promise<void> | undefined
 
   /**
    * @param createServer builds one server per session
+   * @param mode `single`: one session ever, for {@link SessionTransport}
    * @throws RangeError, TypeError naming the option that has a value it cannot take
    */
-  constructor(createServer: CreateServer, options: AppOptions = {}) {
+  constructor(createServer: CreateServer, options: AppOptions = {}, mode: 'many' | 'single' = 'many') {
     if (typeof createServer !== 'function') {
       throw new TypeError(`createServer must be a function that returns an McpServer, got ${typeof createServer}`)
     }
+    this.#single = mode === 'single'
     const resolved = resolveOptions(options)
     const clock = resolved.clock ?? systemClock
     const log = createLog(options.logger)
@@ -247,8 +251,10 @@ export class StreamableHTTPSessionManager {
       })
       return
     }
+    if (this.#single && this.#everOpened) return this.#refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
     const slot = this.#draining ? undefined : this.#table.reserve(caller.principal)
     if (slot === undefined) return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id: request.id })
+    this.#everOpened = true
     const record = newRecord(caller.principal, clock.wallTime(), request.params)
     const session = new Session(this.#runtime, record, this.#table, false)
     const outcome = await openSession(session, request, exchange, caller.authInfo)
