@@ -34,6 +34,8 @@ export class SseConnection extends Deadline {
   readonly #hold: Hold | undefined
   readonly #rotation: Rotation | undefined
   #pending: string | undefined
+  /** The response was completed by us; its last bytes may still be on their way. */
+  #ended = false
   #over = false
 
   /**
@@ -77,7 +79,7 @@ export class SseConnection extends Deadline {
 
   /** Sends the head (and priming) if it is still waiting. */
   flush(): void {
-    if (this.#over) return
+    if (this.#over || this.#ended) return
     if (this.#pending === undefined) this.exchange.flush()
     else this.#write('')
   }
@@ -87,7 +89,7 @@ export class SseConnection extends Deadline {
    * `maxStreamBuffer` unread: then the connection is cut instead, and the client resumes.
    */
   send(data: string, eventId: string | undefined, last: boolean): boolean {
-    if (this.#over) return false
+    if (this.#over || this.#ended) return false
     if (this.exchange.unsentBytes > this.#context.options.maxStreamBuffer) {
       this.exchange.destroy()
       return false
@@ -100,7 +102,7 @@ export class SseConnection extends Deadline {
 
   /** Ends the response, with a hint when to come back where the client is expected to. */
   end(retry?: number): void {
-    if (!this.#over) this.#finish(retry === undefined ? '' : sseRetry(retry))
+    if (!this.#over && !this.#ended) this.#finish(retry === undefined ? '' : sseRetry(retry))
   }
 
   /** @internal The keep-alive interval passed. */
@@ -126,6 +128,7 @@ export class SseConnection extends Deadline {
   #finish(frame: string): void {
     const chunk = this.#pending === undefined ? frame : this.#pending + frame
     this.#pending = undefined
+    this.#ended = true
     this.#context.deadlines.disarm(this)
     if (this.#rotation !== undefined) this.#context.deadlines.disarm(this.#rotation)
     this.exchange.end(chunk)
