@@ -2,6 +2,7 @@
 
 import { formatByteSize, formatDuration, isBareNumber, parseByteSize, parseDuration } from './duration.ts'
 import { didYouMean } from './did-you-mean.ts'
+import { Guard } from './http/guard.ts'
 import type { Duration } from './types.ts'
 
 /** What a setting holds, once checked: durations in milliseconds, sizes in bytes. */
@@ -142,25 +143,13 @@ function checkEntry(rule: SettingRule & { kind: 'list' }, name: string, entry: u
     const whole = reader === 'code' ? `${name}: '${rule.wildcard}'` : `${rule.wildcard} alone`
     throw new RangeError(`${name} has '${entry}' among its entries; to take every ${rule.entry}, write ${whole}`)
   }
-  const checked = rule.entry === 'host' ? hostName(entry) : origin(entry)
-  if (checked === undefined) throw wrong(rule, name, entry, reader)
-  return checked
-}
-
-/** A host name or address without scheme, port and path, in lower case; IPv6 in brackets, as URLs write it. */
-function hostName(entry: string): string | undefined {
-  const bracketed = /^[\da-f:.]*:[\da-f:.]*:[\da-f:.]*$/i.test(entry) ? `[${entry}]` : entry
-  if (!/^(?:\[[\da-f:.]+\]|[\w.-]+)$/i.test(bracketed)) return undefined
-  const url = `http://${bracketed}/`
-  return URL.canParse(url) ? new URL(url).hostname : undefined
-}
-
-/** An origin as browsers send it: scheme, host, port unless it is the scheme's own; no path. */
-function origin(entry: string): string | undefined {
-  if (!/^[a-z][a-z\d+.-]*:\/\/[^/?#\s@]+$/i.test(entry) || !URL.canParse(entry)) return undefined
-  const parsed = new URL(entry)
-  // Other schemes (chrome-extension:, vscode-webview:) have no origin for URL, but browsers send them all the same.
-  return parsed.origin === 'null' ? entry.toLowerCase() : parsed.origin
+  // The guard knows what a host and an origin is; it reads the entries again when the app is made.
+  try {
+    new Guard(rule.entry === 'host' ? { allowedHosts: [entry] } : { allowedOrigins: [entry] })
+  } catch {
+    throw wrong(rule, name, entry, reader)
+  }
+  return entry
 }
 
 function wrong(rule: SettingRule, name: string, value: unknown, reader: Reader): RangeError | TypeError {
@@ -207,7 +196,7 @@ function expectation(rule: SettingRule, value: unknown, reader: Reader): string 
     case 'list': {
       const entries =
         rule.entry === 'host'
-          ? `host names without scheme and port such as 'mcp.example.com'`
+          ? `host names without scheme and path such as 'mcp.example.com' or 'localhost:3000'`
           : `origins as browsers send them such as 'https://app.example.com'`
       const list = reader === 'code' ? `a list of ${entries}` : `${entries}, separated by commas`
       return `${list}, or '${rule.wildcard}'`
@@ -225,8 +214,7 @@ function hint(rule: SettingRule, value: unknown): string {
   if (typeof value !== 'string') return ''
   if (rule.kind === 'choice') return didYouMean(value, rule.values).replace(/^ /, '. ')
   if (!isAmbiguous(value.trim())) return ''
-  if (rule.kind === 'duration') return ' (a string needs a unit)'
-  return rule.kind === 'bytes' ? ' (a string needs a unit)' : ''
+  return rule.kind === 'duration' || rule.kind === 'bytes' ? ' (a string needs a unit)' : ''
 }
 
 /** Whether a text is a positive number without a unit. */

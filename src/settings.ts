@@ -238,7 +238,7 @@ function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
     if (found === undefined || found.trim() === '') continue
     return { setting, value: readValue(rule, name, found), origin: 'environment', name }
   }
-  return { setting, value: setting.default, origin: 'default', name: key }
+  return { setting, value: setting.default, origin: 'default', name: sources.flags === undefined ? key : flagName }
 }
 
 /**
@@ -247,6 +247,7 @@ function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
  * @throws RangeError when both were given and cannot both hold
  */
 export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  checkListening(found)
   const stateless = found.get('stateless')
   const idleTimeout = found.get('sessionIdleTimeout')
   if (stateless?.value === true && idleTimeout !== undefined && idleTimeout.origin !== 'default') {
@@ -262,6 +263,24 @@ export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): voi
       `${json.name} asks for JSON, but ${mode.name} is ${format(mode.value)}: they contradict each other. Leave one out`,
     )
   }
+}
+
+function checkListening(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  const host = found.get('host')
+  const hosts = found.get('allowedHosts')
+  const socket = found.get('socket')
+  if (host === undefined || hosts === undefined || socket?.value !== undefined) return
+  const nobody = Array.isArray(hosts.value) && hosts.value.length === 0
+  if (isLoopback(String(host.value)) || !nobody) return
+  throw new RangeError(
+    `${host.name} ${format(host.value)} is reachable from other machines: name the hosts this server answers to with ${hosts.name}, ` +
+      `such as 'mcp.example.com', or 'any' if a proxy in front checks the Host header`,
+  )
+}
+
+/** Whether a host to bind is reachable from this machine only. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/.test(host)
 }
 
 /** How POSTs are answered, `jsonResponse` folded in; of two that were given in different places, the stronger place wins. */
@@ -371,12 +390,14 @@ export function resolveListenOptions(
   env: Environment = processEnvironment(),
 ): { listen: ResolvedListenOptions; app: AppOptions } {
   const given = checkNames('runHttp', options, [...listenKeys, ...appKeys])
-  const found = findSettings(listenSettings, { arguments: given, env })
+  const plain = typeof options.sessionIdleTimeout === 'function' ? { ...given, sessionIdleTimeout: undefined } : given
+  const found = findSettings([...listenSettings, ...appSettings], { arguments: plain, env })
+  checkListening(found)
   const handleSignals = options.handleSignals ?? true
   if (typeof handleSignals !== 'boolean') {
     throw new TypeError(`handleSignals must be true or false, got ${format(handleSignals)}`)
   }
-  const resolved = Object.fromEntries([...found].map(([key, { value }]) => [key, value]))
+  const resolved = Object.fromEntries(listenSettings.map(({ key }) => [key, found.get(key)?.value]))
   const app = Object.fromEntries(Object.entries(given).filter(([key]) => !listenKeys.includes(key)))
   return {
     listen: { ...(resolved as unknown as Omit<ResolvedListenOptions, 'handleSignals'>), handleSignals },

@@ -1,0 +1,120 @@
+/** Node's HTTP server around one endpoint: its timeouts, its path, its answers to what is not HTTP, and how it stops. */
+
+import { createServer } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { Server as NetServer } from 'node:net'
+import type { Socket } from 'node:net'
+
+import type { Clock } from '../clock.ts'
+import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import { parseTarget } from './headers.ts'
+import { NodeExchange } from './node-exchange.ts'
+
+/** What an {@link EndpointServer} needs. */
+export interface EndpointServerOptions {
+  /** Serves the requests whose path is right. */
+  readonly handler: (req: IncomingMessage, res: ServerResponse) => void
+  /** The path of the endpoint; all others are answered with 404. */
+  readonly path: string
+  /** How long idle connections are kept, in milliseconds; `Infinity` possible. */
+  readonly keepAliveTimeout: number
+  readonly clock: Clock
+}
+
+/** How much longer than an idle connection is kept the head of a request may take, in milliseconds, lest one timeout cut the other. */
+const HEADERS_MARGIN = 5000
+
+/** How long connections may take to hand over their last bytes once everything has ended, in milliseconds. */
+const LAST_BYTES_GRACE = 500
+
+const LONGEST_TIMER = 2 ** 31 - 1
+
+/** What is not HTTP, by Node's code for it; everything else is a 400. */
+const NOT_HTTP: Readonly<Record<string, readonly [status: string, message: string]>> = {
+  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'Request header fields too large'],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: ['413 Payload Too Large', 'Chunk extensions too large'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'The request took too long to arrive'],
+}
+
+/** Serves one endpoint. */
+export class EndpointServer {
+  readonly server: Server
+  readonly #options: EndpointServerOptions
+  /** The latest response of each open connection. */
+  readonly #latest = new Map<Socket, ServerResponse | undefined>()
+  #stopping = false
+
+  constructor(options: EndpointServerOptions) {
+    this.#options = options
+    // Node takes 0 for "for ever", and more than 2^31 - 1 ms for "at once".
+    const keepAliveTimeout = options.keepAliveTimeout > LONGEST_TIMER - HEADERS_MARGIN ? 0 : options.keepAliveTimeout
+    this.server = createServer({
+      keepAliveTimeout,
+      headersTimeout: Math.max(60_000, keepAliveTimeout + HEADERS_MARGIN),
+      // Bodies have a deadline of their own, and answers may take as long as they take.
+      requestTimeout: 0,
+      // A missing Host is answered by the guard, in JSON; Node's own 400 is empty.
+      requireHostHeader: false,
+      // By default the second of two Host, Authorization or Content-Type fields would be dropped in silence.
+      joinDuplicateHeaders: true,
+    })
+    this.server.on('connection', (socket: Socket) => {
+      this.#latest.set(socket, undefined)
+      socket.once('close', () => this.#latest.delete(socket))
+    })
+    const serve = (req: IncomingMessage, res: ServerResponse): void => this.#serve(req, res)
+    this.server.on('request', serve)
+    // An expectation we do not know may be ignored (RFC 9110 §10.1.1); Node's own 417 is empty.
+    this.server.on('checkExpectation', serve)
+    this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#answerGarbage(error, socket))
+  }
+
+  /** Begins to stop: connections that are open may go on, no new one is taken, every response closes its connection. */
+  stopAccepting(): void {
+    if (this.#stopping) return
+    this.#stopping = true
+    // Not http.Server's own close, which would also close idle connections: clients answer running calls over them.
+    NetServer.prototype.close.call(this.server)
+    for (const response of this.#latest.values()) {
+      if (response !== undefined && !response.headersSent) response.setHeader('Connection', 'close')
+    }
+  }
+
+  /** Ends the connections, idle ones at once, the others when their last bytes are sent or after half a second. */
+  async closeConnections(): Promise<void> {
+    this.stopAccepting()
+    const closed = new Promise<void>((resolve) => {
+      if (this.#latest.size === 0) resolve()
+      else for (const socket of this.#latest.keys()) socket.once('close', () => this.#latest.size === 0 && resolve())
+    })
+    // Also stops the interval in which Node checks its connections; the error that it is closed already does not matter.
+    this.server.close(() => {})
+    const grace = this.#options.clock.setTimer(() => this.server.closeAllConnections(), LAST_BYTES_GRACE)
+    await closed
+    grace.cancel()
+  }
+
+  #serve(req: IncomingMessage, res: ServerResponse): void {
+    this.#latest.set(req.socket, res)
+    if (this.#stopping) res.setHeader('Connection', 'close')
+    if (parseTarget(req.url ?? '')?.path === this.#options.path) this.#options.handler(req, res)
+    else {
+      const exchange = new NodeExchange(req, res, { clock: this.#options.clock, trustedProxies: 0 })
+      exchange.respond(404, { 'Content-Type': 'application/json' }, errorBody(JsonRpcErrorCode.SERVER_ERROR, 'Not found'))
+    }
+  }
+
+  #answerGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
+    const response = this.#latest.get(socket)
+    // An answer may be written only where none has begun and no earlier request still waits for its own.
+    const free = response === undefined || response.writableFinished || (!response.headersSent && !response.req.complete)
+    if (error.code === 'ECONNRESET' || !socket.writable || !free) {
+      socket.destroy()
+      return
+    }
+    const [status, message] = NOT_HTTP[error.code ?? ''] ?? ['400 Bad Request', 'Bad Request: this is not HTTP/1.1']
+    const body = errorBody(JsonRpcErrorCode.SERVER_ERROR, message)
+    const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`
+    socket.end(head + body, () => socket.destroy())
+  }
+}
