@@ -239,8 +239,7 @@ export class StreamableHTTPSessionManager {
 
   async #open(exchange: Exchange, caller: Caller, request: JsonRpcRequest, mode: ResponseMode): Promise<void> {
     const { options, hub, clock } = this.#runtime
-    const size = request.params === undefined ? 0 : Buffer.byteLength(JSON.stringify(request.params))
-    if (size > options.maxInitializeSize) {
+    if (jsonSize(request.params) > options.maxInitializeSize) {
       this.#refuse(exchange, {
         status: 400,
         code: JsonRpcErrorCode.INVALID_REQUEST,
@@ -479,6 +478,15 @@ function initializeIn({ messages, batch }: ParsedPost): JsonRpcRequest | 'malfor
 function requestIdOf({ messages, batch }: ParsedPost): RequestId | null {
   const [first] = messages
   return !batch && first?.kind === 'request' ? first.message.id : null
+}
+
+/** Bytes of a value as JSON; `Infinity` when it is nested too deeply to be written, which a client can send. */
+function jsonSize(value: unknown): number {
+  try {
+    return value === undefined ? 0 : Buffer.byteLength(JSON.stringify(value))
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
 }
 
 function newRecord(principal: string | undefined, createdAt: number, params: JsonRpcRequest['params']): SessionRecord {
