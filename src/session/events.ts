@@ -17,6 +17,8 @@ export interface SessionOpened extends EventBase {
   readonly client: ClientIdentity | undefined
   /** The negotiated protocol version. */
   readonly protocolVersion: string
+  /** The client's address; behind trusted proxies (`trustedProxies`) the one they report. */
+  readonly address: string | undefined
 }
 
 /** The client sent `notifications/initialized`. */
@@ -88,6 +90,8 @@ export interface RequestRefused extends EventBase {
   readonly message: string
   /** The option that decides this, where there is one. */
   readonly option: string | undefined
+  /** The client's address, as in {@link SessionOpened}. */
+  readonly address: string | undefined
 }
 
 /** Why an HTTP request was refused; each is one check in the order of `wire.md`. */

@@ -284,6 +284,7 @@ export class StreamableHTTPSessionManager {
         principal: record.principal,
         client: session.client,
         protocolVersion: record.protocolVersion,
+        address: exchange.remoteAddress,
       })
     }
     exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
@@ -398,6 +399,7 @@ export class StreamableHTTPSessionManager {
       cause: refusal.cause,
       message: refusal.message,
       option: refusal.option,
+      address: exchange.remoteAddress,
     })
   }
 }
