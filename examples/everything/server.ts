@@ -10,7 +10,11 @@ import {
   inputRequired,
   inputResponse,
 } from '@modelcontextprotocol/server'
-import type { CallToolResult, CreateMessageResult, CreateMessageResultWithTools } from '@modelcontextprotocol/server'
+import type {
+  CallToolResult,
+  CreateMessageResult,
+  CreateMessageResultWithTools,
+} from '@modelcontextprotocol/server'
 import type { JsonValue, ServerContext } from 'sojourn'
 import { z } from 'zod'
 
@@ -75,12 +79,15 @@ export function createServer(context?: ServerContext): McpServer {
       const progressToken = mcpReq._meta?.progressToken
       const step = progressToken === undefined ? ms : progressInterval
       const started = performance.now()
-      for (let slept = 0; slept < ms; ) {
+      for (let slept = 0; slept < ms;) {
         slept = Math.min(slept + step, ms)
         // Counted from the start, so that late timers do not add up. Rejects when the call is cancelled or the session ends.
         await delay(Math.max(0, started + slept - performance.now()), undefined, { signal: mcpReq.signal })
         if (progressToken !== undefined) {
-          await mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress: slept, total: ms } })
+          await mcpReq.notify({
+            method: 'notifications/progress',
+            params: { progressToken, progress: slept, total: ms },
+          })
         }
       }
       return text(`Slept ${ms} ms`)
@@ -159,7 +166,13 @@ export function createServer(context?: ServerContext): McpServer {
     aboutUri,
     { description: 'What this server is', mimeType: 'text/markdown' },
     (uri) => ({
-      contents: [{ uri: uri.href, mimeType: 'text/markdown', text: '# Everything\n\nThe example server of Sojourn.\n' }],
+      contents: [
+        {
+          uri: uri.href,
+          mimeType: 'text/markdown',
+          text: '# Everything\n\nThe example server of Sojourn.\n',
+        },
+      ],
     }),
   )
 
@@ -167,7 +180,9 @@ export function createServer(context?: ServerContext): McpServer {
     'greeting',
     { description: 'Asks for a greeting', argsSchema: greetingArgs },
     ({ name, language }) => ({
-      messages: [{ role: 'user', content: { type: 'text', text: `Greet ${name} in ${language}, in one sentence.` } }],
+      messages: [
+        { role: 'user', content: { type: 'text', text: `Greet ${name} in ${language}, in one sentence.` } },
+      ],
     }),
   )
 
@@ -192,7 +207,10 @@ function tellSubscribers(server: McpServer, instanceSignal: AbortSignal | undefi
     if (uri !== clockUri && uri !== aboutUri) throw new ResourceNotFoundError(uri)
     if (uri === clockUri && ticking === undefined && !instanceSignal?.aborted) {
       // A send that fails means that the client is gone. Without `unref` a subscription would keep the process from ending.
-      ticking = setInterval(() => void protocol.sendResourceUpdated({ uri }).catch(stop), clockInterval).unref()
+      ticking = setInterval(
+        () => void protocol.sendResourceUpdated({ uri }).catch(stop),
+        clockInterval,
+      ).unref()
       instanceSignal?.addEventListener('abort', stop, { once: true })
     }
     return {}

@@ -44,7 +44,10 @@ function fakeContext(data: JsonValue = {}, era: ServerContext['era'] = 'legacy')
   }
 }
 
-async function connectV2(context?: ServerContext, client = new Client({ name: 'v2', version: '1' })): Promise<Client> {
+async function connectV2(
+  context?: ServerContext,
+  client = new Client({ name: 'v2', version: '1' }),
+): Promise<Client> {
   const [clientSide, serverSide] = InMemoryTransport.createLinkedPair()
   await createServer(context).connect(serverSide)
   await client.connect(clientSide)
@@ -66,7 +69,11 @@ function timersAlive(): number {
 }
 
 /** What a tool said. */
-async function call(client: Client | ClientV1, name: string, args: Record<string, unknown> = {}): Promise<string> {
+async function call(
+  client: Client | ClientV1,
+  name: string,
+  args: Record<string, unknown> = {},
+): Promise<string> {
   const { content } = await client.callTool({ name, arguments: args })
   const [block] = content as { type: string; text?: string }[]
   return block?.text ?? ''
@@ -141,7 +148,11 @@ test('count counts per session, and goes on where session.data says', async () =
 test('whoami says the start of the session id, principal and era', async () => {
   const client = await connectV2(fakeContext())
   const said = await call(client, 'whoami')
-  expect(JSON.parse(said)).toEqual({ session: '01234567', principal: 'https://issuer.example user-7 app', era: 'legacy' })
+  expect(JSON.parse(said)).toEqual({
+    session: '01234567',
+    principal: 'https://issuer.example user-7 app',
+    era: 'legacy',
+  })
   expect(said).not.toContain('012345678')
 })
 
@@ -155,7 +166,9 @@ test('without a context it works as well', async () => {
 test('ask asks by elicitation and says what came of it', async () => {
   const client = new Client({ name: 'v2', version: '1' }, { capabilities: { elicitation: { form: {} } } })
   const asked: unknown[] = []
-  let answer: { action: 'accept' | 'decline' | 'cancel'; content?: Record<string, string> } = { action: 'decline' }
+  let answer: { action: 'accept' | 'decline' | 'cancel'; content?: Record<string, string> } = {
+    action: 'decline',
+  }
   client.setRequestHandler('elicitation/create', (request) => {
     asked.push(request.params)
     return answer
@@ -169,7 +182,10 @@ test('ask asks by elicitation and says what came of it', async () => {
   expect(asked).toHaveLength(3)
   expect(asked[0]).toMatchObject({
     message: 'Hm?',
-    requestedSchema: { type: 'object', properties: { name: { type: 'string' }, color: { enum: ['red', 'green', 'blue'] } } },
+    requestedSchema: {
+      type: 'object',
+      properties: { name: { type: 'string' }, color: { enum: ['red', 'green', 'blue'] } },
+    },
   })
 })
 
@@ -181,19 +197,30 @@ test('sample asks the model of the client', async () => {
     content: { type: 'text', text: `${JSON.stringify(params.messages[0]?.content)} in ${params.maxTokens}` },
   }))
   await connectV2(fakeContext(), client)
-  expect(await call(client, 'sample', { prompt: 'Hi' })).toBe('parrot answered: {"type":"text","text":"Hi"} in 100')
+  expect(await call(client, 'sample', { prompt: 'Hi' })).toBe(
+    'parrot answered: {"type":"text","text":"Hi"} in 100',
+  )
 })
 
 test('a client that can neither be asked nor sampled gets an error that says so', async () => {
   const client = await connectV2(fakeContext())
-  for (const [name, args] of [['ask', {}], ['sample', { prompt: 'Hi' }]] as const) {
+  for (const [name, args] of [
+    ['ask', {}],
+    ['sample', { prompt: 'Hi' }],
+  ] as const) {
     const answer = await client.callTool({ name, arguments: args })
-    expect(answer).toMatchObject({ isError: true, content: [{ text: expect.stringContaining('capability') }] })
+    expect(answer).toMatchObject({
+      isError: true,
+      content: [{ text: expect.stringContaining('capability') }],
+    })
   }
 })
 
 test('the v1 client asks, samples and subscribes too', async () => {
-  const client = new ClientV1({ name: 'v1', version: '1' }, { capabilities: { elicitation: {}, sampling: {} } })
+  const client = new ClientV1(
+    { name: 'v1', version: '1' },
+    { capabilities: { elicitation: {}, sampling: {} } },
+  )
   client.setRequestHandler(ElicitRequestSchema, () => ({
     action: 'accept' as const,
     content: { name: 'Grace', color: 'red' },
@@ -204,7 +231,9 @@ test('the v1 client asks, samples and subscribes too', async () => {
     content: { type: 'text' as const, text: 'Hello' },
   }))
   const updated = deferred<string>()
-  client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => updated.resolve(params.uri))
+  client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) =>
+    updated.resolve(params.uri),
+  )
   await connectV1(fakeContext(), client)
   expect(await call(client, 'ask')).toBe('The user accepted: Grace likes red')
   expect(await call(client, 'sample', { prompt: 'Hi' })).toBe('parrot answered: Hello')
@@ -256,7 +285,8 @@ async function watch(client: Client): Promise<Updates> {
 }
 
 beforeEach((context) => {
-  if (context.task.name.startsWith('the clock')) vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  if (context.task.name.startsWith('the clock'))
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
 })
 
 test('the clock ticks once somebody subscribes, until they unsubscribe', async () => {
