@@ -1,0 +1,200 @@
+/** An app behind a real socket for the length of one test, which proves at its end that nothing was left behind. */
+
+import { createServer as createHttpServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+import { expect, onTestFinished } from 'vitest'
+
+import { type Clock, systemClock, type Timer } from '../../src/clock.ts'
+import { type App, httpApp } from '../../src/http-app.ts'
+import type { SessionEvent } from '../../src/session/events.ts'
+import type { AppOptions, CreateServer, Logger } from '../../src/types.ts'
+import { within } from './deferred.ts'
+import { RawConnection, type RawRequest, type RawResponse } from './raw-http.ts'
+import { VirtualClock } from './virtual-clock.ts'
+
+/** How {@link serve} listens and what it checks. */
+export interface ServeOptions {
+  /** Address to bind; default `127.0.0.1`. Connections go to 127.0.0.1 all the same. */
+  host?: string
+  /** Serves something else than `app.node`, for instance with authentication in front of it. */
+  listener?: (app: App) => Parameters<typeof createHttpServer>[1]
+  /** What the log must not say: anything that a test does not expect. Default: no check. */
+  onLog?: (level: LogLine['level'], message: string, args: readonly unknown[]) => void
+}
+
+/** One line of the app's log. */
+export interface LogLine {
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  readonly message: string
+  readonly args: readonly unknown[]
+}
+
+/** A running app. */
+export interface Served {
+  readonly app: App
+  readonly http: Server
+  readonly port: number
+  /** `http://127.0.0.1:<port>/mcp` */
+  readonly url: URL
+  /** The clock it runs on, when the options gave a virtual one; fails otherwise. */
+  readonly clock: VirtualClock
+  /** What the app logged. */
+  readonly logs: readonly LogLine[]
+  /** What the app told of, from the start. */
+  readonly events: readonly SessionEvent[]
+  /** Timers of the app that wait now. */
+  readonly timers: number
+  /** A new raw connection, closed at the end of the test. */
+  connect(): Promise<RawConnection>
+  /** One request on a connection of its own; resolves with the head of its response. */
+  request(request: RawRequest, deadline?: number): Promise<RawResponse>
+  /** Ends everything and checks that nothing is left; at the end of the test it happens by itself. */
+  close(): Promise<void>
+}
+
+/** Serves a factory; everything is closed and checked when the test ends. */
+export async function serve(
+  createServer: CreateServer,
+  options: AppOptions = {},
+  { host = '127.0.0.1', listener, onLog }: ServeOptions = {},
+): Promise<Served> {
+  const logs: LogLine[] = []
+  const events: SessionEvent[] = []
+  const clock = options.clock instanceof VirtualClock ? options.clock : undefined
+  const counting = clock === undefined ? new CountingClock(options.clock ?? systemClock) : undefined
+  const rejections: unknown[] = []
+  const onRejection = (reason: unknown): void => void rejections.push(reason)
+  process.on('unhandledRejection', onRejection)
+  const app = httpApp(createServer, {
+    ...options,
+    clock: clock ?? counting,
+    logger: options.logger ?? recordingLogger(logs, onLog),
+  })
+  app.sessions.subscribe((event) => events.push(event))
+  const http = createHttpServer(listener?.(app) ?? app.node)
+  // Node's own limits would end slow uploads of a test before the app's do.
+  http.requestTimeout = 0
+  http.headersTimeout = 0
+  await new Promise<void>((resolve, reject) => {
+    http.once('error', reject)
+    http.listen(0, host, resolve)
+  })
+  const { port } = http.address() as AddressInfo
+  const connections: RawConnection[] = []
+  const timers = (): number => clock?.pending ?? counting?.pending ?? 0
+
+  const connect = async (): Promise<RawConnection> => {
+    const connection = await RawConnection.open(port)
+    connections.push(connection)
+    return connection
+  }
+  let closing: Promise<void> | undefined
+  const close = (): Promise<void> => (closing ??= shutDown())
+  const shutDown = async (): Promise<void> => {
+    try {
+      await settleApp(app.close(), clock)
+      for (const connection of connections) connection.destroy()
+      http.closeAllConnections()
+      await within(new Promise((resolve) => http.close(resolve)), 'the end of the HTTP server')
+      // Sockets tell of their end, and rejections are reported, one turn of the event loop later.
+      for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve))
+      expect(rejections, 'unhandled rejections').toEqual([])
+      expect(app.sessions.counts, 'what is left of sessions').toEqual({ total: 0, active: 0, idle: 0, opening: 0, requests: 0 })
+      expect(timers(), 'timers left').toBe(0)
+    } finally {
+      process.off('unhandledRejection', onRejection)
+    }
+  }
+  onTestFinished(close)
+  return {
+    app,
+    http,
+    port,
+    url: new URL(`http://127.0.0.1:${port}/mcp`),
+    get clock() {
+      if (clock === undefined) throw new Error('this app runs on real time: give serve() a VirtualClock')
+      return clock
+    },
+    logs,
+    events,
+    get timers() {
+      return timers()
+    },
+    connect,
+    async request(request, deadline) {
+      const connection = await connect()
+      return connection.request(request, deadline)
+    },
+    close,
+  }
+}
+
+/** Closing may need turns of the app's own clock. */
+async function settleApp(closed: Promise<void>, clock: VirtualClock | undefined): Promise<void> {
+  if (clock === undefined) return within(closed, 'app.close()')
+  let done = false
+  void closed.finally(() => (done = true)).catch(() => {})
+  for (let turn = 0; turn < 100 && !done; turn++) await clock.advance(0)
+  await within(closed, 'app.close()')
+}
+
+function recordingLogger(logs: LogLine[], onLog: ServeOptions['onLog']): Logger {
+  const write =
+    (level: LogLine['level']) =>
+    (...args: unknown[]): void => {
+      const message = String(args[0])
+      logs.push({ level, message, args })
+      onLog?.(level, message, args)
+    }
+  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
+}
+
+/** Real time, with a count of what waits. */
+export class CountingClock implements Clock {
+  readonly #clock: Clock
+  #pending = 0
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  get pending(): number {
+    return this.#pending
+  }
+
+  now(): number {
+    return this.#clock.now()
+  }
+
+  wallTime(): number {
+    return this.#clock.wallTime()
+  }
+
+  setTimer(callback: () => void, delay: number): Timer {
+    this.#pending += 1
+    let waiting = true
+    const over = (): void => {
+      if (waiting) this.#pending -= 1
+      waiting = false
+    }
+    const timer = this.#clock.setTimer(() => {
+      over()
+      callback()
+    }, delay)
+    return {
+      cancel() {
+        over()
+        timer.cancel()
+      },
+    }
+  }
+
+  afterInput(callback: () => void): void {
+    this.#pending += 1
+    this.#clock.afterInput(() => {
+      this.#pending -= 1
+      callback()
+    })
+  }
+}
