@@ -180,7 +180,7 @@ export class FakeServer {
       method: 'elicitation/create',
       params: { message: 'ask', tag: this.tag, call: call?.plan?.tag ?? null, ask: id },
     }
-    call?.sent.push(message)
+    if (call !== undefined) this.#remember(call, message)
     return new Promise((resolve, reject) => {
       const timer = this.#options.clock.after(timeout, () => {
         this.#pending.delete(id)
@@ -288,7 +288,7 @@ export class FakeServer {
     const { plan } = call
     const padding = plan?.padding ?? 0
     const respond = (message: JsonRpcMessage): Promise<void> => {
-      call.sent.push(message)
+      this.#remember(call, message)
       call.endedAt ??= this.#options.clock.now()
       return this.#send(message)
     }
@@ -337,7 +337,7 @@ export class FakeServer {
         method: 'notifications/progress',
         params: { progressToken: plan.tag, progress: n, tag: this.tag, call: plan.tag, ...pad(plan.padding ?? 0) },
       }
-      call.sent.push(message)
+      this.#remember(call, message)
       await this.#send(message, request.id)
     }
     await this.#wait(end - clock.now(), call)
@@ -376,6 +376,11 @@ export class FakeServer {
       // One that never ends gives up at an abort even when it is deaf: nothing else could end it.
       if (listens || timer === undefined) call.signal.addEventListener('abort', onabort, { once: true })
     })
+  }
+
+  /** What is sent after an abort, or without a transport, is nothing that a client may expect. */
+  #remember(call: FakeCall, message: JsonRpcMessage): void {
+    if (!call.signal.aborted && this.transport !== undefined) call.sent.push(message)
   }
 
   async #send(message: JsonRpcMessage, related?: RequestId): Promise<void> {

@@ -127,6 +127,7 @@ export class SimExchange implements Exchange {
   #parser: EventSourceParser | undefined
   /** Sent by the server, not taken by the operating system because the peer reads nothing. */
   #unsent: string[] = []
+  readonly #onTheWay: (() => void)[] = []
   #unsentBytes = 0
   #socketBuffer = 0
   #reading = true
@@ -176,6 +177,10 @@ export class SimExchange implements Exchange {
     return this.#request
   }
 
+  get requestInfo(): Exchange['requestInfo'] {
+    return { headers: this.headers, url: new URL(this.request.url) }
+  }
+
   readBody(limit: number, timeout: number): Promise<BodyResult> {
     if (this.#bodyRead) this.misuse.push('readBody twice')
     this.#bodyRead = true
@@ -202,14 +207,16 @@ export class SimExchange implements Exchange {
       this.#onGone.add(aborted)
       if (parts === undefined) return
       let arrival = this.startedAt
-      for (const [index, part] of parts.entries()) {
+      const waiting = [...parts]
+      for (const part of parts) {
         arrival += part.after
+        // Parts arrive in order, however the clock orders what is due at the same time.
         this.#clock.after(arrival - this.#clock.now(), () => {
-          const bytes = toBytes(part.bytes)
+          const bytes = toBytes(waiting.shift()?.bytes ?? '')
           received.push(bytes)
           size += bytes.length
           if (size > limit) finish({ ok: false, failure: 'too-large' })
-          else if (index === parts.length - 1) finish({ ok: true, bytes: Buffer.concat(received) })
+          else if (waiting.length === 0) finish({ ok: true, bytes: Buffer.concat(received) })
         })
       }
     })
@@ -365,9 +372,18 @@ export class SimExchange implements Exchange {
   #travel(chunk: string): void {
     const head = this.#pendingHead
     this.#pendingHead = undefined
+    this.#arrive(() => this.#receive(head, chunk))
+  }
+
+  /** What travels arrives in the order it was sent, however the clock orders what is due at the same time. */
+  #arrive(arrival: () => void): void {
     const latency = this.#link.latency ?? 0
-    if (latency === 0) this.#receive(head, chunk)
-    else this.#clock.after(latency, () => this.#receive(head, chunk))
+    if (latency === 0) {
+      arrival()
+      return
+    }
+    this.#onTheWay.push(arrival)
+    this.#clock.after(latency, () => this.#onTheWay.shift()?.())
   }
 
   #receive(head: SimHead | undefined, chunk: string): void {
@@ -400,11 +416,7 @@ export class SimExchange implements Exchange {
   /** The response is complete on the server's side; the operating system may not have it yet. */
   #finish(): void {
     if (this.#unsentBytes > 0 && this.#unsentBytes > this.#socketBuffer) return
-    const latency = this.#link.latency ?? 0
-    if (!this.#vanished) {
-      if (latency === 0) this.#settle('completed')
-      else this.#clock.after(latency, () => this.#settle('completed'))
-    }
+    if (!this.#vanished) this.#arrive(() => this.#settle('completed'))
     const { finishAfter } = this.#link
     if (finishAfter === undefined) queueMicrotask(() => this.#close(true))
     else this.#clock.after(finishAfter, () => this.#close(true))

@@ -1,0 +1,735 @@
+/** One run: the production code, simulated clients around it, and a checker that watches both sides. */
+
+import type { Clock } from '../../src/clock.ts'
+import type { Exchange } from '../../src/http/exchange.ts'
+import type { SessionEvent } from '../../src/session/events.ts'
+import type { EventLog } from '../../src/stream/event-log.ts'
+import { MemoryEventLog } from '../../src/stream/memory-event-log.ts'
+import type { AppOptions, AuthInfo, CreateServer, RequestId, ServerContext } from '../../src/types.ts'
+import { type CallPlan, type FakeCall, FakeServer } from '../support/fake-server.ts'
+import { SimExchange, type SimLink, type SimRequest } from '../support/sim-exchange.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
+import { SimClient } from './client.ts'
+import type { AuthorPlan, ClientPlan, Conditions, ConnectionPlan, Plan } from './plan.ts'
+import { Random } from './random.ts'
+import { Recorder } from './record.ts'
+import { type Held, LATEST, SessionModel } from './session-model.ts'
+import { DelayedLog } from './traced-log.ts'
+
+/** What the simulation uses of a session manager. */
+export interface ManagerLike {
+  handle(exchange: Exchange): Promise<void>
+  readonly sessions: {
+    readonly size: number
+    subscribe(listener: (event: SessionEvent) => void): () => void
+    close(id: string): unknown
+    get(id: string): { notify(method: string, params?: Record<string, unknown>): unknown } | undefined
+  }
+  close(options?: { drain?: number }): Promise<void>
+}
+
+/** Makes the manager under test. */
+export type MakeManager = (createServer: CreateServer, options: AppOptions) => ManagerLike
+
+/** A deliberate fault: any of the parts around the production code, or of it, replaced by a worse one. */
+export interface Fault {
+  readonly name: string
+  /** What the clock shows to the production code. */
+  clock?(clock: VirtualClock): Clock
+  options?(options: AppOptions): AppOptions
+  /** What travels differently on an exchange. */
+  link?(exchange: ExchangeNote, world: World): Pick<SimLink, 'tamper'> | undefined
+  eventLog?(log: EventLog, clock: VirtualClock): EventLog
+  manager?(manager: ManagerLike, world: World): ManagerLike
+  createServer?(createServer: CreateServer): CreateServer
+  /** Changes production code; the result puts it back. */
+  patch?(): () => void
+}
+
+/** What the checker notes of an exchange. */
+export interface ExchangeNote {
+  readonly number: number
+  readonly seq: number
+  readonly client: SimClient
+  readonly kind: string
+  readonly exchange: SimExchange
+  /** The owner's session that it names. */
+  readonly session: SessionModel | undefined
+  /** When its client sent it; the server may have read it later. */
+  readonly sentAt: number
+  /** When its body is complete. */
+  readonly bodyAt: number
+  /** Statuses with which it may be refused although the session lives. */
+  readonly refusals: readonly number[]
+  /** Whether its client stopped reading, vanished or dropped it. */
+  disturbed: boolean
+}
+
+/** What a client says of an exchange it makes. */
+export interface SendOptions {
+  readonly kind: string
+  readonly session?: SessionModel | undefined
+  readonly connection?: ConnectionPlan | undefined
+  readonly refusals?: readonly number[]
+  readonly bearing?: Held['bearing']
+  readonly uses?: boolean
+  readonly initializes?: boolean
+  /** In short, for the history. */
+  readonly detail?: string
+}
+
+/** How a run ended. */
+export interface RunResult {
+  readonly plan: Plan
+  readonly recorder: Recorder
+  /** Virtual milliseconds. */
+  readonly duration: number
+}
+
+/** Shared time in virtual milliseconds in which a body that was sent slowly arrives in so many parts. */
+const UPLOAD_PARTS = 3
+
+/** The world of one run. */
+export class World {
+  readonly plan: Plan
+  readonly conditions: Conditions
+  readonly clock: VirtualClock
+  readonly recorder: Recorder
+  readonly manager: ManagerLike
+  readonly clients: SimClient[]
+  /** Sessions by id. */
+  readonly models = new Map<string, SessionModel>()
+  readonly exchanges: ExchangeNote[] = []
+  readonly servers: FakeServer[] = []
+  /** When the drain began. */
+  shutdownAt: number | undefined
+  /** When `close()` resolved. */
+  closedAt: number | undefined
+  readonly #fault: Fault | undefined
+  readonly #random: Random
+  readonly #openings = new Map<string, { client: SimClient; author: AuthorPlan; note?: ExchangeNote; server?: FakeServer; tag: string }>()
+  readonly #calls = new Map<string, FakeCall>()
+  readonly #serverSessions = new Map<FakeServer, SessionModel>()
+  readonly #requests = new Map<string, number>()
+  readonly #stalls: { at: number; length: number }[] = []
+  #callNumber = 0
+
+  constructor(plan: Plan, makeManager: MakeManager, options: { keepHistory: boolean; fault?: Fault | undefined }) {
+    this.plan = plan
+    const conditions = (this.conditions = plan.conditions)
+    // Not the plan's stream of numbers: a shrunk plan must meet the same weather.
+    const random = (this.#random = new Random(plan.seed ^ 0x5f356495))
+    const fault = (this.#fault = options.fault)
+    const { jitter } = conditions
+    this.clock = new VirtualClock({
+      start: 0,
+      turns: 1,
+      tieBreak: () => random.next(),
+      ...(jitter.late > 0 || jitter.early
+        ? { skew: () => (jitter.early && random.chance(0.3) ? -random.next() : random.next() * jitter.late) }
+        : {}),
+    })
+    this.recorder = new Recorder(() => this.clock.now(), options.keepHistory)
+    const shown = fault?.clock?.(this.clock) ?? this.clock
+    const createServer: CreateServer = (context) => this.#createServer(context)
+    const given: AppOptions = { ...this.#options(shown), clock: shown }
+    const app = fault?.options?.(given) ?? given
+    const manager = makeManager(fault?.createServer?.(createServer) ?? createServer, app)
+    this.manager = fault?.manager?.(manager, this) ?? manager
+    this.manager.sessions.subscribe((event) => this.#onevent(event))
+    this.clients = plan.clients.map((client, index) => new SimClient(this, index, client))
+  }
+
+  #options(clock: Clock): AppOptions {
+    const { log, jitter: _jitter, stalls: _stalls, wallSteps: _wallSteps, shutdownAt: _shutdownAt, ...options } = this.conditions
+    const memory = (): EventLog =>
+      new MemoryEventLog(clock, {
+        maxBytes: log.maxBytes,
+        maxEvents: log.maxEvents,
+        maxAge: log.maxAge,
+        maxTotalBytes: 256 * 1024 * 1024,
+      })
+    let eventLog: EventLog | false = false
+    if (log.kind === 'memory') eventLog = memory()
+    if (log.kind === 'delayed') eventLog = new DelayedLog(memory(), this.clock, () => this.#random.int(0, log.delay))
+    if (eventLog !== false && this.#fault?.eventLog !== undefined) eventLog = this.#fault.eventLog(eventLog, this.clock)
+    return {
+      ...options,
+      eventLog,
+      allowedHosts: 'any',
+      principal: (authInfo) => principalOf(authInfo.extra?.['sub'] as string),
+    }
+  }
+
+  // The author's side
+
+  /** Announces how the author is going to behave for the client of this name. */
+  expectOpening(name: string, client: SimClient, author: AuthorPlan): void {
+    this.#openings.set(name, { client, author, tag: `T${this.#openings.size + 1}` })
+  }
+
+  /** The initialize exchange of that name. */
+  noteOpening(name: string, note: ExchangeNote): void {
+    const opening = this.#openings.get(name)
+    if (opening !== undefined) opening.note = note
+  }
+
+  async #createServer(context: ServerContext): Promise<FakeServer> {
+    const opening = this.#openings.get(context.session.client?.name ?? '')
+    if (opening === undefined) throw new Error('a server for nobody')
+    const { author, tag } = opening
+    this.recorder.note(`  factory ${tag} for c${opening.client.index} (${author.factory})`)
+    if (context.session.principal !== principalOf(opening.client.plan.principal)) {
+      this.recorder.violate('P5', `createServer was given principal ${context.session.principal}`)
+    }
+    if (author.factory === 'throw') throw new Error('the factory throws')
+    if (author.factory === 'hang') await new Promise(() => {})
+    if (author.factoryAfter > 0) await this.clock.sleep(author.factoryAfter)
+    if (author.factory === 'reject') throw new Error('the factory rejects')
+    if (author.factory === 'nothing') return undefined as unknown as FakeServer
+    const server = new FakeServer({
+      clock: this.clock,
+      tag,
+      initialize: author.initialize,
+      initializeAfter: author.initializeAfter,
+      oncall: (call) => this.#oncall(server, call),
+    })
+    server.onclose = () => this.recorder.note(`  server ${tag} closed`)
+    opening.server = server
+    this.servers.push(server)
+    return server
+  }
+
+  #oncall(server: FakeServer, call: FakeCall): void {
+    const session = this.#serverSessions.get(server)
+    session?.calls.push(call)
+    const tag = call.plan?.tag
+    if (tag !== undefined) this.#calls.set(tag, call)
+    this.recorder.note(`  handler ${server.tag} ${call.method} ${tag ?? ''}`)
+    call.signal.addEventListener('abort', () => this.recorder.note(`  handler ${server.tag} ${tag ?? call.method} aborted`), { once: true })
+  }
+
+  /** What became of a call, once it reached its handler. */
+  call(tag: string): FakeCall | undefined {
+    return this.#calls.get(tag)
+  }
+
+  /** The server of a session. */
+  serverOf(session: SessionModel): FakeServer | undefined {
+    for (const [server, model] of this.#serverSessions) if (model === session) return server
+    return undefined
+  }
+
+  /** A new tag for a call. */
+  nextTag(): string {
+    return `t${++this.#callNumber}`
+  }
+
+  // The wire
+
+  /** Sends a request, and follows what becomes of it. */
+  send(client: SimClient, request: SimRequest, options: SendOptions): ExchangeNote {
+    const { session, connection = {} } = options
+    const number = this.exchanges.length + 1
+    const seq = this.recorder.note(
+      `> c${client.index} #${number} ${options.kind}${session === undefined ? '' : ` ${session.name}`}${options.detail === undefined ? '' : ` ${options.detail}`}`,
+    )
+    const link: SimLink = {
+      ...(connection.latency === undefined ? {} : { latency: connection.latency }),
+      ...(connection.finishAfter === undefined ? {} : { finishAfter: connection.finishAfter }),
+      onanswer: () => this.#onanswer(note),
+      onover: (_, completed) => {
+        this.recorder.note(`  #${number} over${completed ? '' : ', cut'}`)
+      },
+      tamper: (chunk) => (tamper === undefined ? chunk : tamper(chunk)),
+    }
+    const upload = connection.upload ?? 0
+    const { body } = request
+    const slowly =
+      upload > 0 && typeof body === 'string'
+        ? Array.from({ length: UPLOAD_PARTS }, (_, index) => ({
+            after: upload / UPLOAD_PARTS,
+            bytes: body.slice(Math.floor((body.length * index) / UPLOAD_PARTS), Math.floor((body.length * (index + 1)) / UPLOAD_PARTS)),
+          }))
+        : body
+    const exchange = new SimExchange(this.clock, slowly === undefined ? request : { ...request, body: slowly }, link)
+    const note: ExchangeNote = {
+      number,
+      seq,
+      client,
+      kind: options.kind,
+      exchange,
+      session,
+      sentAt: client.wokenFor ?? this.clock.now(),
+      bodyAt: this.clock.now() + (body === 'never' ? Number.POSITIVE_INFINITY : upload),
+      refusals: options.refusals ?? [],
+      disturbed: false,
+    }
+    const tamper = this.#fault?.link?.(note, this)?.tamper
+    this.exchanges.push(note)
+    if (session !== undefined && session.end === undefined) {
+      session.held.push({
+        exchange,
+        bearing: options.bearing ?? 'request',
+        uses: options.uses ?? false,
+        initializes: options.initializes ?? false,
+        seq,
+      })
+    }
+    void exchange.ended.then((outcome) => {
+      this.recorder.note(`< c${client.index} #${number} ${outcome} ${exchange.status ?? '-'} ${summary(exchange)}`)
+    })
+    this.manager.handle(exchange).catch((thrown: unknown) => {
+      this.recorder.violate('P6', `handle() rejected for #${number} ${options.kind}: ${String(thrown)}`)
+    })
+    this.#disturb(note, connection)
+    return note
+  }
+
+  #disturb(note: ExchangeNote, connection: ConnectionPlan): void {
+    const { exchange } = note
+    const { dropAfter, vanishAfter, stall } = connection
+    const later = (after: number, what: string, act: () => void): void => {
+      this.clock.after(after, () => {
+        if (exchange.outcome !== undefined) return
+        this.recorder.note(`> c${note.client.index} #${note.number} ${what}`)
+        act()
+      })
+    }
+    if (dropAfter !== undefined) later(dropAfter, 'dropped', () => this.drop(note))
+    if (vanishAfter !== undefined) {
+      later(vanishAfter, 'vanished', () => {
+        note.disturbed = true
+        exchange.vanish(0)
+      })
+    }
+    if (stall !== undefined) {
+      later(stall.after, 'reads no more', () => {
+        note.disturbed = true
+        exchange.stopReading()
+      })
+      if (stall.length > 0) later(stall.after + stall.length, 'reads again', () => exchange.resumeReading())
+    }
+  }
+
+  /** The client closes a connection. */
+  drop(note: ExchangeNote): void {
+    note.disturbed = true
+    note.exchange.drop()
+  }
+
+  #onanswer(note: ExchangeNote): void {
+    const { exchange, session, kind } = note
+    const status = exchange.answeredStatus ?? 0
+    this.recorder.note(`  #${note.number} answered ${status}`)
+    const { recorder } = this
+    // An opening may fail by its author's fault.
+    if (status >= 500 && status !== 503 && kind !== 'open' && kind !== 'foreign initialize') recorder.violate('P6', `#${note.number} ${kind} was answered with ${status}`)
+    if (status === 503 && kind !== 'open' && kind !== 'foreign initialize' && this.shutdownAt === undefined) {
+      recorder.violate('P3', `#${note.number} ${kind} was answered with 503 by a server that is well`)
+    }
+    if (session === undefined) return
+    const drains = this.shutdownAt !== undefined
+    const { end } = session
+    if (end !== undefined && (note.seq > end.seq || note.bodyAt > end.at)) {
+      // It came after the end, or its body did.
+      const allowed = status === 404 || note.refusals.includes(status) || (drains && status === 503)
+      if (!allowed && exchange.startedAt + 1e-6 < end.at && status === 408) return
+      if (!allowed) recorder.violate('P3', `#${note.number} ${kind} on ${session.name}, which had ended (${end.reason}), got ${status}`)
+      if (note.seq > end.seq) recorder.stake('asked after the end')
+    }
+    if (session.first404 !== undefined && note.seq > session.first404 && status < 300) {
+      recorder.violate('P3', `#${note.number} ${kind} on ${session.name} succeeded after a 404`)
+    }
+    if (status === 404) {
+      session.first404 ??= recorder.seq
+      if (end === undefined) recorder.violate('P1', `#${note.number} ${kind} got 404 while ${session.name} had not ended`)
+      else this.#checkStalled(note, session)
+    }
+  }
+
+  /** A request that lay in a socket while the event loop was blocked counts from when it was sent. */
+  #checkStalled(note: ExchangeNote, session: SessionModel): void {
+    const { end } = session
+    if (end === undefined || (end.reason !== 'idle' && end.reason !== 'unused')) return
+    const due = session.lastHoldEnd().certain + session.timeout.length
+    if (note.sentAt < due && note.sentAt < end.at && note.seq > end.seq) {
+      this.recorder.violate('P1', `#${note.number} was sent before ${session.name} was due and read after it had ended`)
+    }
+  }
+
+  // What the production code says of itself
+
+  #onevent(event: SessionEvent): void {
+    const { recorder } = this
+    const session = event.session === undefined ? undefined : this.models.get(event.session)
+    switch (event.type) {
+      case 'session.opened':
+        this.#onopened(event)
+        return
+      case 'session.closed': {
+        recorder.note(`  ${session?.name} closed ${event.reason}`)
+        if (session === undefined) recorder.violate('P7', 'a session closed that never opened')
+        else this.#onclosed(session, event.reason)
+        return
+      }
+      case 'request.started':
+      case 'request.ended': {
+        const key = `${session?.name} ${JSON.stringify(event.request)}`
+        const running = (this.#requests.get(key) ?? 0) + (event.type === 'request.started' ? 1 : -1)
+        if (running < 0) recorder.violate('P6', `request ${key} ended more often than it started`)
+        if (running === 0) this.#requests.delete(key)
+        else this.#requests.set(key, running)
+        return
+      }
+      case 'request.refused':
+        recorder.note(`  refused ${event.status} ${event.cause}`)
+    }
+  }
+
+  #onopened(event: Extract<SessionEvent, { type: 'session.opened' }>): void {
+    const { recorder } = this
+    const opening = this.#openings.get(event.client?.name ?? '')
+    if (opening?.note === undefined || opening.server === undefined || event.session === undefined) {
+      recorder.violate('P7', `a session opened for nobody (${event.client?.name})`)
+      return
+    }
+    if (this.models.has(event.session)) {
+      recorder.violate('P7', `session ${this.models.get(event.session)?.name} opened twice`)
+      return
+    }
+    if (event.principal !== principalOf(opening.client.plan.principal)) recorder.violate('P5', `opened for principal ${event.principal}`)
+    const model = new SessionModel(
+      {
+        name: `S${this.models.size + 1}`,
+        id: event.session,
+        tag: opening.tag,
+        client: opening.client.index,
+        principal: opening.client.plan.principal,
+        version: event.protocolVersion,
+        openedAt: this.clock.now(),
+      },
+      this.conditions,
+    )
+    recorder.note(`  ${model.name} opened for c${model.client} ${opening.tag} ${model.version}`)
+    this.models.set(event.session, model)
+    this.#serverSessions.set(opening.server, model)
+    const { exchange, seq } = opening.note
+    if (exchange.closedAt !== undefined) recorder.violate('P7', `${model.name} opened though its client had gone`)
+    model.held.push({ exchange, bearing: 'request', uses: false, initializes: false, seq })
+    if (this.manager.sessions.size > this.conditions.maxSessions) recorder.violate('P7', `${this.manager.sessions.size} sessions`)
+  }
+
+  #onclosed(session: SessionModel, reason: string): void {
+    const { recorder } = this
+    const now = this.clock.now()
+    if (session.end !== undefined) {
+      recorder.violate('P6', `${session.name} closed twice (${session.end.reason}, ${reason})`)
+      return
+    }
+    if (reason === 'idle' || reason === 'unused') this.#checkExpiry(session, reason, now)
+    if (reason === 'evicted') this.#checkEviction(session)
+    if (reason === 'max-age') this.#checkAge(session, now)
+    const deleted = this.exchanges.some((note) => note.session === session && note.kind === 'delete')
+    if (reason === 'deleted' && !deleted) recorder.violate('P3', `${session.name} ended as deleted, and nobody deleted it`)
+    if (reason === 'shutdown') this.#checkShutdown(session, now)
+    session.end = { at: now, seq: recorder.seq, reason }
+  }
+
+  #checkExpiry(session: SessionModel, reason: string, now: number): void {
+    const { recorder } = this
+    const holder = session.holder()
+    if (holder !== undefined) recorder.violate('P1', `${session.name} ended as ${reason} under ${holder}`)
+    const { length, reasons } = session.timeout
+    if (!reasons.includes(reason)) recorder.violate('P1', `${session.name} ended as ${reason} where ${reasons.join(' or ')} was right`)
+    const { certain } = session.lastHoldEnd()
+    if (now - certain < length - 1e-6) {
+      recorder.violate('P1', `${session.name} ended as ${reason} ${(now - certain).toFixed(3)} ms after its last hold, the timeout is ${length}`)
+    }
+    recorder.stake(reason === 'idle' ? 'expired idle' : 'expired unused')
+    this.#checkLate(session, now)
+  }
+
+  #checkLate(session: SessionModel, now: number): void {
+    const due = session.due()
+    if (due === undefined) return
+    const late = now - due - this.#stalledBetween(due, now)
+    this.recorder.stake('deadline met')
+    if (late > LATEST) this.recorder.violate('P2', `${session.name} is ${late.toFixed(1)} ms late (due ${due.toFixed(2)})`)
+  }
+
+  #stalledBetween(from: number, to: number): number {
+    let sum = 0
+    for (const { at, length } of this.#stalls) if (at <= to && at + length >= from) sum += length
+    return sum
+  }
+
+  #checkEviction(session: SessionModel): void {
+    const { recorder } = this
+    recorder.stake('evicted')
+    const holder = session.holder()
+    if (holder !== undefined) recorder.violate('P1', `${session.name} was evicted under ${holder}`)
+    const now = this.clock.now()
+    const newcomers = this.exchanges.filter((note) => (note.kind === 'open' || note.kind === 'foreign initialize') && note.exchange.answeredAt === undefined && note.exchange.closedAt === undefined)
+    const fits = newcomers.some((note) => note.client.plan.principal === session.principal)
+    if (!fits) recorder.violate('P5', `${session.name} of ${session.principal} was evicted for somebody else`)
+    const idleFor = now - session.lastHoldEnd().certain
+    if (session.principal === undefined && session.used && idleFor < this.conditions.evictableAfter - 1e-6) {
+      recorder.violate('P1', `anonymous ${session.name} was evicted after ${idleFor} ms`)
+    }
+  }
+
+  #checkAge(session: SessionModel, now: number): void {
+    const { sessionMaxAge, drainTimeout } = this.conditions
+    const age = now - session.openedAt
+    if (age < sessionMaxAge - 1e-6) this.recorder.violate('P1', `${session.name} ended by its age, ${age} of ${sessionMaxAge}`)
+    const due = session.openedAt + sessionMaxAge
+    const late = age - sessionMaxAge - drainTimeout - this.#stalledBetween(due, now)
+    if (late > LATEST) this.recorder.violate('P2', `${session.name} ended ${late} ms after its age and the drain time`)
+    if (session.holder() !== undefined && age < sessionMaxAge + drainTimeout - 1e-6) {
+      this.recorder.violate('P1', `${session.name} ended by its age under ${session.holder()}`)
+    }
+  }
+
+  #checkShutdown(session: SessionModel, now: number): void {
+    const { recorder } = this
+    if (this.shutdownAt === undefined) {
+      recorder.violate('P8', `${session.name} ended by a shutdown that was not asked for`)
+      return
+    }
+    const running = session.calls.find((call) => call.endedAt === undefined && call.abortedAt === undefined)
+    if (running !== undefined && now < this.shutdownAt + this.conditions.drainTimeout - 1e-6) {
+      recorder.violate('P8', `${session.name} was shut down under call ${running.plan?.tag} with drain time left`)
+    }
+  }
+
+  // The run
+
+  /** Runs the plan. */
+  async run(): Promise<RunResult> {
+    const { clock, conditions, recorder } = this
+    for (const stall of conditions.stalls) {
+      clock.after(stall.at, () => {
+        recorder.note(`-- the event loop blocks for ${stall.length} ms`)
+        this.#stalls.push({ at: clock.now(), length: stall.length })
+        clock.jump(stall.length)
+      })
+    }
+    for (const step of conditions.wallSteps) {
+      clock.after(step.at, () => {
+        recorder.note(`-- the wall clock steps by ${step.by} ms`)
+        clock.stepWall(step.by)
+      })
+    }
+    let scripts = 0
+    for (const client of this.clients) {
+      void client.run().then(
+        () => (scripts += 1),
+        (thrown: unknown) => {
+          scripts += 1
+          recorder.violate('P7', `the simulation itself failed: ${thrown instanceof Error ? thrown.stack : String(thrown)}`)
+        },
+      )
+    }
+    if (conditions.shutdownAt !== undefined) {
+      clock.after(conditions.shutdownAt, () => this.#shutdown())
+      await this.#until(() => this.closedAt !== undefined && clock.now() > this.closedAt + 2000, 4 * 3600_000)
+      for (const client of this.clients) client.stop()
+    } else {
+      await this.#until(() => scripts === this.clients.length, 4 * 3600_000)
+      await this.#quiet()
+      this.#shutdown()
+      await this.#until(() => this.closedAt !== undefined, 3600_000)
+    }
+    await clock.advance(1000)
+    this.#checkEnd()
+    return { plan: this.plan, recorder, duration: clock.now() }
+  }
+
+  async #until(done: () => boolean, limit: number): Promise<void> {
+    const end = this.clock.now() + limit
+    while (!done()) {
+      if (this.clock.now() > end) {
+        this.recorder.violate('P7', 'the run does not come to an end')
+        return
+      }
+      await this.clock.advance(500)
+    }
+  }
+
+  /** All clients are gone; everything ends by itself, without a shutdown. */
+  async #quiet(): Promise<void> {
+    const { clock, conditions, recorder, manager } = this
+    // First what is under way may finish with its clients there.
+    await clock.advance(1500)
+    for (const client of this.clients) client.checkHanging()
+    for (const client of this.clients) client.stop()
+    recorder.note('-- all clients are gone')
+    for (const note of this.exchanges) if (note.exchange.outcome === undefined) this.drop(note)
+    const finite = (value: number): number => (Number.isFinite(value) ? value : 0)
+    const longest =
+      finite(conditions.detachedRequestTimeout) +
+      Math.max(finite(conditions.sessionIdleTimeout), conditions.unusedSessionTimeout, conditions.handshakeTimeout) +
+      conditions.initializeTimeout +
+      conditions.undeliveredRequestTimeout +
+      // Uploads that were dropped have ended; connections that finish late have at most this left.
+      60_000
+    const end = clock.now() + longest + this.#stalls.length * 3000
+    while (clock.now() < end && (manager.sessions.size > 0 || clock.pending > 0)) await clock.advance(500)
+    await clock.advance(1)
+    for (const session of this.models.values()) {
+      if (session.end === undefined) this.#checkLate(session, clock.now())
+    }
+    const endless = conditions.sessionIdleTimeout === Number.POSITIVE_INFINITY
+    if (endless) return
+    if (manager.sessions.size > 0) {
+      const left = [...this.models.values()].filter((session) => session.end === undefined)
+      const text = left.map((session) => `${session.name} ${session.holder() ?? 'held by nothing'}`).join(', ')
+      recorder.violate('P7', `${manager.sessions.size} sessions are left with no client (${text})`)
+    } else if (clock.pending > 0) {
+      recorder.violate('P7', `${clock.pending} timers are left with no session`)
+    }
+  }
+
+  #shutdown(): void {
+    const { clock, recorder } = this
+    const began = clock.now()
+    this.shutdownAt = began
+    recorder.note('-- shutdown')
+    recorder.stake('drained')
+    const open = this.exchanges.filter((note) => {
+      const { exchange } = note
+      return exchange.answeredAt !== undefined && exchange.closedAt === undefined && note.kind === 'get' && !note.disturbed && exchange.status === 200
+    })
+    this.manager.close({ drain: this.conditions.drainTimeout }).then(
+      () => {
+        this.closedAt = clock.now()
+        recorder.note('-- shut down')
+        const late = clock.now() - began - this.conditions.drainTimeout - this.#stalledBetween(began, clock.now())
+        if (late > 1000) recorder.violate('P8', `close() took ${late} ms more than the drain time`)
+        for (const note of open) this.#checkHint(note)
+      },
+      (thrown: unknown) => {
+        this.closedAt = clock.now()
+        recorder.violate('P8', `close() rejected: ${String(thrown)}`)
+      },
+    )
+  }
+
+  /** A stream that a drain ends tells its client when to come back. */
+  #checkHint(note: ExchangeNote): void {
+    const last = note.exchange.written.findLast((chunk) => chunk.text !== '')
+    if (note.exchange.outcome === 'completed' && !note.disturbed && last?.text.includes('retry:') !== true) {
+      this.recorder.violate('P8', `stream #${note.number} ended in the drain without a retry hint`)
+    }
+  }
+
+  #checkEnd(): void {
+    const { clock, recorder, manager } = this
+    let clean = true
+    const left = (text: string): void => {
+      clean = false
+      recorder.violate('P7', text)
+    }
+    if (manager.sessions.size > 0) left(`${manager.sessions.size} sessions are left after close()`)
+    if (clock.pending > 0) left(`${clock.pending} timers are left after close()`)
+    for (const session of this.models.values()) {
+      if (session.end === undefined) left(`${session.name} never closed`)
+    }
+    for (const server of this.servers) {
+      if (server.connectedAt !== undefined && server.closedAt === undefined) left(`server ${server.tag} was never closed`)
+    }
+    for (const note of this.exchanges) {
+      // One whose body never came was never accepted: it is the HTTP server's to cut.
+      if (!note.exchange.closed && note.bodyAt <= (this.closedAt ?? 0)) {
+        clean = false
+        recorder.violate('P6', `#${note.number} ${note.kind} is still open after close()`)
+      }
+      for (const misuse of note.exchange.misuse) recorder.violate('P6', `#${note.number} ${note.kind}: ${misuse}`)
+    }
+    for (const [key, running] of this.#requests) recorder.violate('P6', `request ${key} started ${running} times more than it ended`)
+    if (clean) recorder.stake('run ended clean')
+    for (const client of this.clients) client.checkEnd()
+    this.#countStakes()
+    for (const session of this.models.values()) this.#checkAborts(session)
+  }
+
+  /** Handlers are aborted for a reason, and then only. */
+  #checkAborts(session: SessionModel): void {
+    const { detachedRequestTimeout, drainTimeout } = this.conditions
+    const server = this.serverOf(session)
+    for (const call of session.calls) {
+      const { abortedAt, plan } = call
+      if (abortedAt === undefined || (call.endedAt !== undefined && call.endedAt < abortedAt)) continue
+      if (session.end !== undefined && abortedAt >= session.end.at) continue
+      if (server?.closedAt !== undefined && abortedAt >= server.closedAt) continue
+      const known = plan === undefined ? undefined : this.clients[session.client]?.callByTag(plan.tag)
+      if (known?.cancelled === true) continue
+      if (this.shutdownAt !== undefined && abortedAt >= this.shutdownAt + drainTimeout - 1e-6) continue
+      const detachedAt = known?.detachedAt(abortedAt)
+      if (detachedAt !== undefined && abortedAt - detachedAt >= detachedRequestTimeout - 1e-6) {
+        this.recorder.stake('call detached too long')
+        continue
+      }
+      this.recorder.violate('P6', `call ${plan?.tag ?? call.method} of ${session.name} was aborted at ${abortedAt} for no reason`)
+    }
+  }
+
+  #countStakes(): void {
+    const { recorder } = this
+    for (const session of this.models.values()) {
+      const { length } = session.timeout
+      for (const call of session.calls) {
+        if ((call.endedAt ?? 0) - call.startedAt >= length) recorder.stake('outlived the timeout under a call')
+      }
+      for (const { exchange } of session.held) {
+        if ((exchange.answeredAt ?? 0) - exchange.startedAt >= length && exchange.answeredStatus === 200) {
+          recorder.stake('outlived the timeout under an upload')
+        } else if ((exchange.closedAt ?? 0) - (exchange.answeredAt ?? Infinity) >= length && exchange.method === 'GET') {
+          recorder.stake('outlived the timeout under a stream')
+        }
+        const status = exchange.answeredStatus ?? 200
+        if (status >= 400) recorder.stake('refused while the clock ran')
+      }
+      const { end } = session
+      if (end === undefined || (end.reason !== 'idle' && end.reason !== 'unused')) continue
+      for (const note of this.exchanges) {
+        if (note.session === session && Math.abs(note.exchange.startedAt - end.at) <= 1) recorder.stake('request within 1 ms of expiry')
+      }
+    }
+  }
+}
+
+/** The authentication of a principal; its token may be a newer one. */
+export function authInfoOf(principal: string | undefined, token: number): AuthInfo | undefined {
+  if (principal === undefined) return undefined
+  return {
+    token: `token-${principal}-${token}`,
+    clientId: 'one client for all',
+    scopes: [],
+    extra: { iss: 'https://issuer.example', sub: principal },
+  }
+}
+
+/** What the production code is expected to call a principal: a fixed function given as its option, so that the checker need not know the default. */
+export function principalOf(principal: string | undefined): string | undefined {
+  return principal === undefined ? undefined : `principal ${principal}`
+}
+
+/** A response in short. */
+function summary(exchange: SimExchange): string {
+  if (exchange.events.length > 0 || exchange.responseHeaders['content-type'] === 'text/event-stream') {
+    return `${exchange.events.filter((event) => event.data !== '').length} messages`
+  }
+  const text = exchange.text
+  if (text === '') return ''
+  try {
+    const body = JSON.parse(text) as { error?: { code: number; message: string } }
+    return body.error === undefined ? 'json' : `${body.error.code} ${body.error.message}`
+  } catch {
+    return 'not JSON'
+  }
+}
+
+/** Re-exported for clients. */
+export type { CallPlan, ClientPlan, RequestId }
