@@ -111,19 +111,11 @@ export class NodeExchange implements Exchange {
   }
 
   respond(status: number, headers: ResponseHeaders, body: string): void {
-    const res = this.#res
-    if (this.#closed || this.#responded || res.headersSent) return
+    if (this.#closed || this.#responded || this.#res.headersSent) return
     this.#responded = true
-    const head: Record<string, string | number> =
-      this.commonHeaders === undefined ? { ...headers } : { ...this.commonHeaders, ...headers }
-    // 204 has no body, hence no length (RFC 9110 §8.6).
-    if (status !== 204) head['Content-Length'] = Buffer.byteLength(body)
-    // A request whose body was not read to its end leaves bytes that would be taken for the next request.
-    if (!this.#req.complete) head['Connection'] = 'close'
-    res.writeHead(status, head)
-    res.end(body)
-    if (!this.#req.complete) this.#abandonRequest()
-    this.#afterEnd()
+    // Node announces a request before it looks at the body, which mostly came in the same packet: by the next tick it knows.
+    if (this.#bodyUnread()) process.nextTick(() => this.#respondNow(status, headers, body))
+    else this.#respondNow(status, headers, body)
   }
 
   openStream(headers: ResponseHeaders): void {
@@ -158,8 +150,28 @@ export class NodeExchange implements Exchange {
     return this.#res.socket === null ? buffered : Math.max(buffered, this.#res.socket.writableLength)
   }
 
+  #respondNow(status: number, headers: ResponseHeaders, body: string): void {
+    if (this.#closed) return
+    const res = this.#res
+    const head: Record<string, string | number> =
+      this.commonHeaders === undefined ? { ...headers } : { ...this.commonHeaders, ...headers }
+    // 204 has no body, hence no length (RFC 9110 §8.6).
+    if (status !== 204) head['Content-Length'] = Buffer.byteLength(body)
+    res.writeHead(status, head)
+    res.end(body)
+    if (this.#bodyUnread()) this.#discardBody()
+    this.#afterEnd()
+  }
+
   #bytesLeft(): boolean {
     return this.#req.readableLength > 0
+  }
+
+  /** Whether a body was announced and has not arrived to its end. */
+  #bodyUnread(): boolean {
+    if (this.#req.complete) return false
+    const { 'transfer-encoding': chunked, 'content-length': length } = this.#req.headers
+    return chunked !== undefined || (length !== undefined && Number(length) > 0)
   }
 
   /** The response is handed over; when the operating system took it all, the exchange is over without waiting for an event. */
@@ -178,16 +190,23 @@ export class NodeExchange implements Exchange {
     this.onclose?.(completed)
   }
 
-  /** Lets the peer read the refusal before the connection goes: closing with unread bytes would reset it. */
-  #abandonRequest(): void {
-    const { socket } = this.#req
-    this.#req.resume()
-    this.#options.clock.setTimer(() => socket.destroySoon(), REFUSED_BODY_GRACE)
+  /**
+   * Reads the rest of a refused body and throws it away, for a while: closing a connection with unread bytes resets it, and the peer
+   * would never see why it was refused.
+   */
+  #discardBody(): void {
+    const req = this.#req
+    const timer = this.#options.clock.setTimer(() => {
+      if (!req.complete) req.socket.destroy()
+    }, DISCARD_TIME)
+    req.once('end', () => timer.cancel())
+    req.once('close', () => timer.cancel())
+    req.resume()
   }
 }
 
 /** How long the rest of a refused body is read and thrown away, in milliseconds. */
-const REFUSED_BODY_GRACE = 500
+const DISCARD_TIME = 2_000
 
 function isLoopback(address: AddressInfo | string | null): boolean {
   // A path is a Unix socket: only this machine reaches it.

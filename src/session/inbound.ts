@@ -88,7 +88,8 @@ function executeOneWay(session: Session, post: Post): void {
       hold.confirm()
     }
   }
-  exchange.respond(202, {}, '')
+  if (exchange.closed) hold.release()
+  else exchange.respond(202, {}, '')
 }
 
 function executeRequest(session: Session, request: JsonRpcRequest, answer: PostAnswer, context: MessageExtra): void {

@@ -170,7 +170,8 @@ export class StreamableHTTPSessionManager {
     const authentication = this.#front.authenticate(exchange)
     const caller = authentication instanceof Promise ? await authentication : authentication
     if (caller.kind === 'refused') this.#refuse(exchange, caller.refusal)
-    if (caller.kind !== 'pass') return
+    // Nobody is left to be told that the exchange is over: what it would hold would be held for ever.
+    if (caller.kind !== 'pass' || exchange.closed) return
     switch (exchange.method) {
       case 'POST':
         return this.#post(exchange, caller.value)
