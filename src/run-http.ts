@@ -44,7 +44,10 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const
  * @example
  * await runHttp(createServer, { port: 3000, sessionIdleTimeout: '30m' })
  */
-export async function runHttp(createServer: CreateServer, options: RunHttpOptions = {}): Promise<HttpServerHandle> {
+export async function runHttp(
+  createServer: CreateServer,
+  options: RunHttpOptions = {},
+): Promise<HttpServerHandle> {
   const { listen, app: appOptions } = resolveListenOptions(options)
   const { drainTimeout, clock = systemClock } = resolveOptions(appOptions)
   const log = createLog(options.logger)

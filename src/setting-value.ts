@@ -80,7 +80,12 @@ export function readValue(rule: SettingRule, name: string, text: string): Settin
     case 'list': {
       if (trimmed === rule.wildcard) return trimmed
       const entries = trimmed.split(',').map((entry) => entry.trim())
-      return check(rule, name, entries.filter((entry) => entry !== ''), 'text')
+      return check(
+        rule,
+        name,
+        entries.filter((entry) => entry !== ''),
+        'text',
+      )
     }
     default:
       return check(rule, name, trimmed, 'text')
@@ -108,7 +113,8 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
     }
     case 'bytes': {
       const bytes = typeof value === 'string' ? parseByteSize(value) : value
-      if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes) || bytes < 1) throw wrong(rule, name, value, reader)
+      if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes) || bytes < 1)
+        throw wrong(rule, name, value, reader)
       return bytes
     }
     case 'integer': {
@@ -137,19 +143,30 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
   }
 }
 
-function checkEntry(rule: SettingRule & { kind: 'list' }, name: string, entry: unknown, reader: Reader): string {
+function checkEntry(
+  rule: SettingRule & { kind: 'list' },
+  name: string,
+  entry: unknown,
+  reader: Reader,
+): string {
   if (typeof entry !== 'string') throw wrong(rule, name, entry, reader)
   if (entry === '*' || entry === 'any') {
     const whole = reader === 'code' ? `${name}: '${rule.wildcard}'` : `${rule.wildcard} alone`
-    throw new RangeError(`${name} has '${entry}' among its entries; to take every ${rule.entry}, write ${whole}`)
+    throw new RangeError(
+      `${name} has '${entry}' among its entries; to take every ${rule.entry}, write ${whole}`,
+    )
   }
-  // The guard knows what a host and an origin is; it reads the entries again when the app is made.
-  try {
-    new Guard(rule.entry === 'host' ? { allowedHosts: [entry] } : { allowedOrigins: [entry] })
-  } catch {
-    throw wrong(rule, name, entry, reader)
-  }
+  if (!isGuardEntry(rule.entry, entry)) throw wrong(rule, name, entry, reader)
   return entry
+}
+
+/** Whether the guard, which reads the entries again when the app is made, takes one. */
+function isGuardEntry(kind: 'host' | 'origin', entry: string): boolean {
+  try {
+    return new Guard(kind === 'host' ? { allowedHosts: [entry] } : { allowedOrigins: [entry] }) instanceof Guard
+  } catch {
+    return false
+  }
 }
 
 function wrong(rule: SettingRule, name: string, value: unknown, reader: Reader): RangeError | TypeError {

@@ -58,7 +58,12 @@ function duration(
   also: { zero?: boolean; infinity?: boolean; example?: string } = {},
 ): Row {
   const { example = initial, ...allowed } = also
-  return { group, description, rule: { kind: 'duration', example, ...allowed }, default: parseDuration(initial) }
+  return {
+    group,
+    description,
+    rule: { kind: 'duration', example, ...allowed },
+    default: parseDuration(initial),
+  }
 }
 
 function bytes(group: SettingGroup, initial: string, description: string): Row {
@@ -86,14 +91,24 @@ function list(entry: 'host' | 'origin', wildcard: string, description: string): 
   return { group: 'Security', description, rule: { kind: 'list', entry, wildcard }, default: [] }
 }
 
-function text(group: SettingGroup, kind: 'string' | 'path' | 'file', initial: string | undefined, description: string): Row {
+function text(
+  group: SettingGroup,
+  kind: 'string' | 'path' | 'file',
+  initial: string | undefined,
+  description: string,
+): Row {
   return { group, description, rule: { kind }, default: initial }
 }
 
 // ── The table ──
 
 const listenRows: Readonly<Record<ListenKey, Row>> = {
-  host: text('Listening', 'string', '127.0.0.1', 'address to bind; any but a loopback address needs allowed hosts'),
+  host: text(
+    'Listening',
+    'string',
+    '127.0.0.1',
+    'address to bind; any but a loopback address needs allowed hosts',
+  ),
   port: integer('Listening', 3000, 'TCP port; 0 takes a free one', { min: 0, max: 65_535 }),
   socket: text('Listening', 'file', undefined, 'Unix socket to listen on instead of a port'),
   path: text('Listening', 'path', '/mcp', 'URL path of the endpoint'),
@@ -106,46 +121,100 @@ const listenRows: Readonly<Record<ListenKey, Row>> = {
 }
 
 const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
-  allowedHosts: list('host', 'any', 'host names this server answers to; loopback names count when bound to loopback'),
-  allowedOrigins: list('origin', 'any', 'origins of web pages that may call; loopback ones count when bound to loopback'),
+  allowedHosts: list(
+    'host',
+    'any',
+    'host names this server answers to; loopback names count when bound to loopback',
+  ),
+  allowedOrigins: list(
+    'origin',
+    'any',
+    'origins of web pages that may call; loopback ones count when bound to loopback',
+  ),
   corsOrigins: list('origin', '*', 'origins that are allowed and get CORS headers'),
-  trustedProxies: integer('Security', 0, 'reverse proxies in front whose X-Forwarded-For is believed', { min: 0 }),
+  trustedProxies: integer('Security', 0, 'reverse proxies in front whose X-Forwarded-For is believed', {
+    min: 0,
+  }),
 
-  sessionIdleTimeout: duration('Sessions', '30m', 'how long a session may be idle before it ends', { infinity: true }),
-  unusedSessionTimeout: duration('Sessions', '5m', 'how long a session may live on its handshake alone', { infinity: true }),
-  handshakeTimeout: duration('Sessions', '60s', 'the same while notifications/initialized is missing', { infinity: true }),
-  sessionMaxAge: duration('Sessions', 'Infinity', 'how old a session may become', { infinity: true, example: '1d' }),
-  initializeTimeout: duration('Sessions', '60s', 'how long initialize may take, your factory included', { infinity: true }),
-  detachedRequestTimeout: duration('Sessions', '10m', 'how long a call may go on after its connection dropped', {
+  sessionIdleTimeout: duration('Sessions', '30m', 'how long a session may be idle before it ends', {
+    infinity: true,
+  }),
+  unusedSessionTimeout: duration('Sessions', '5m', 'how long a session may live on its handshake alone', {
+    infinity: true,
+  }),
+  handshakeTimeout: duration('Sessions', '60s', 'the same while notifications/initialized is missing', {
+    infinity: true,
+  }),
+  sessionMaxAge: duration('Sessions', 'Infinity', 'how old a session may become', {
+    infinity: true,
+    example: '1d',
+  }),
+  initializeTimeout: duration('Sessions', '60s', 'how long initialize may take, your factory included', {
+    infinity: true,
+  }),
+  detachedRequestTimeout: duration(
+    'Sessions',
+    '10m',
+    'how long a call may go on after its connection dropped',
+    {
+      zero: true,
+      infinity: true,
+    },
+  ),
+  drainTimeout: duration('Sessions', '30s', 'how long running calls may go on after SIGTERM', {
     zero: true,
     infinity: true,
   }),
-  drainTimeout: duration('Sessions', '30s', 'how long running calls may go on after SIGTERM', { zero: true, infinity: true }),
   maxSessions: integer('Sessions', 10_000, 'sessions at once', { infinity: true }),
-  maxSessionsPerPrincipal: integer('Sessions', Number.POSITIVE_INFINITY, 'sessions at once of one authenticated principal', {
-    infinity: true,
-  }),
-  evictableAfter: duration('Sessions', '5m', 'when full, how long an anonymous session must be idle to make room', {
-    zero: true,
-    infinity: true,
-  }),
+  maxSessionsPerPrincipal: integer(
+    'Sessions',
+    Number.POSITIVE_INFINITY,
+    'sessions at once of one authenticated principal',
+    {
+      infinity: true,
+    },
+  ),
+  evictableAfter: duration(
+    'Sessions',
+    '5m',
+    'when full, how long an anonymous session must be idle to make room',
+    {
+      zero: true,
+      infinity: true,
+    },
+  ),
   stateless: boolean('Sessions', 'serve without sessions: one server per POST'),
 
-  responseMode: choice('Streams', ['auto', 'sse', 'json'], 'how POSTs are answered: as a stream, as JSON, or what suits'),
+  responseMode: choice(
+    'Streams',
+    ['auto', 'sse', 'json'],
+    'how POSTs are answered: as a stream, as JSON, or what suits',
+  ),
   jsonResponse: boolean('Streams', 'the same as a response mode of json'),
-  jsonResponseWindow: duration('Streams', '25ms', 'how long an answer may take and still be plain JSON', { zero: true }),
+  jsonResponseWindow: duration('Streams', '25ms', 'how long an answer may take and still be plain JSON', {
+    zero: true,
+  }),
   retryInterval: duration('Streams', '3s', 'how soon clients are told to reconnect', { zero: true }),
-  keepAliveInterval: duration('Streams', '15s', 'how often a quiet stream shows that it lives', { infinity: true }),
+  keepAliveInterval: duration('Streams', '15s', 'how often a quiet stream shows that it lives', {
+    infinity: true,
+  }),
   streamMaxAge: duration('Streams', 'Infinity', 'how old a stream may become before it is rotated', {
     infinity: true,
     example: '5m',
   }),
   standaloneStream: choice('Streams', ['takeover', 'reject'], 'what a second GET stream of a session does'),
-  undeliveredRequestTimeout: duration('Streams', '10s', 'how long a request to the client waits for a connection', {
-    zero: true,
+  undeliveredRequestTimeout: duration(
+    'Streams',
+    '10s',
+    'how long a request to the client waits for a connection',
+    {
+      zero: true,
+      infinity: true,
+    },
+  ),
+  unsentTimeout: duration('Streams', '60s', 'how long bytes may stay unsent before the connection is cut', {
     infinity: true,
   }),
-  unsentTimeout: duration('Streams', '60s', 'how long bytes may stay unsent before the connection is cut', { infinity: true }),
   eventLogMaxBytes: bytes('Streams', '1MiB', 'undelivered events kept per session: bytes'),
   eventLogMaxEvents: integer('Streams', 1000, 'undelivered events kept per session: number'),
   eventLogMaxAge: duration('Streams', '10m', 'undelivered events kept per session: age', { infinity: true }),
@@ -166,9 +235,18 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
 }
 
 const commandLineRows: Readonly<Record<CommandLineKey, Row>> = {
-  authTokens: text('Security', 'file', undefined, 'JSON file: bearer token → issuer, subject, client, scopes'),
+  authTokens: text(
+    'Security',
+    'file',
+    undefined,
+    'JSON file: bearer token → issuer, subject, client, scopes',
+  ),
   logLevel: choice('Command line', ['info', 'debug', 'warn', 'error', 'silent'], 'how much is logged'),
-  logFormat: choice('Command line', ['auto', 'pretty', 'json'], 'how the log is written; auto is pretty on a terminal'),
+  logFormat: choice(
+    'Command line',
+    ['auto', 'pretty', 'json'],
+    'how the log is written; auto is pretty on a terminal',
+  ),
 }
 
 function rowsToSettings(rows: Readonly<Record<string, Row>>, scope: Setting['scope']): Setting[] {
@@ -222,23 +300,33 @@ export interface SettingSources {
  *
  * @throws RangeError or TypeError for a wrong value, naming it as it is called where it was given
  */
-export function findSettings(wanted: readonly Setting[], sources: SettingSources): Map<SettingKey, FoundSetting> {
+export function findSettings(
+  wanted: readonly Setting[],
+  sources: SettingSources,
+): Map<SettingKey, FoundSetting> {
   return new Map(wanted.map((setting) => [setting.key, findSetting(setting, sources)]))
 }
 
 function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
   const { key, flag, rule } = setting
   const argument = sources.arguments?.[key]
-  if (argument !== undefined) return { setting, value: checkValue(rule, key, argument), origin: 'argument', name: key }
+  if (argument !== undefined)
+    return { setting, value: checkValue(rule, key, argument), origin: 'argument', name: key }
   const given = sources.flags?.[flag]
   const flagName = `--${flag}`
-  if (given !== undefined) return { setting, value: readValue(rule, flagName, given), origin: 'flag', name: flagName }
+  if (given !== undefined)
+    return { setting, value: readValue(rule, flagName, given), origin: 'flag', name: flagName }
   for (const name of setting.env) {
     const found = sources.env?.[name]
     if (found === undefined || found.trim() === '') continue
     return { setting, value: readValue(rule, name, found), origin: 'environment', name }
   }
-  return { setting, value: setting.default, origin: 'default', name: sources.flags === undefined ? key : flagName }
+  return {
+    setting,
+    value: setting.default,
+    origin: 'default',
+    name: sources.flags === undefined ? key : flagName,
+  }
 }
 
 /**
@@ -287,7 +375,8 @@ export function isLoopback(host: string): boolean {
 export function foldResponseMode(found: ReadonlyMap<SettingKey, FoundSetting>): ResponseMode {
   const json = found.get('jsonResponse')
   const mode = found.get('responseMode')
-  if (json?.value === true && ORIGINS.indexOf(json.origin) <= ORIGINS.indexOf(mode?.origin ?? 'default')) return 'json'
+  if (json?.value === true && ORIGINS.indexOf(json.origin) <= ORIGINS.indexOf(mode?.origin ?? 'default'))
+    return 'json'
   return (mode?.value ?? 'auto') as ResponseMode
 }
 
@@ -331,7 +420,9 @@ export interface ResolvedListenOptions {
 }
 
 /** Options that only code can give, by key: what each must be. */
-const codeOptions: Readonly<Record<Exclude<keyof AppOptions, keyof SessionOptions>, (value: unknown) => string | undefined>> = {
+const codeOptions: Readonly<
+  Record<Exclude<keyof AppOptions, keyof SessionOptions>, (value: unknown) => string | undefined>
+> = {
   authenticate: (value) => (typeof value === 'function' ? undefined : 'a function'),
   principal: (value) => (typeof value === 'function' ? undefined : 'a function'),
   eventLog: (value) =>
@@ -358,7 +449,10 @@ const listenKeys: readonly string[] = [...listenSettings.map((setting) => settin
  * @param env environment variables; default the process's own where there is a process
  * @throws RangeError for a wrong value, an unknown option, or options that exclude each other; TypeError for a value of a wrong type
  */
-export function resolveOptions(options: AppOptions, env: Environment = processEnvironment()): ResolvedOptions {
+export function resolveOptions(
+  options: AppOptions,
+  env: Environment = processEnvironment(),
+): ResolvedOptions {
   const given = checkNames('httpApp', options, appKeys)
   const { sessionIdleTimeout } = options
   const byFunction = typeof sessionIdleTimeout === 'function'
@@ -390,7 +484,8 @@ export function resolveListenOptions(
   env: Environment = processEnvironment(),
 ): { listen: ResolvedListenOptions; app: AppOptions } {
   const given = checkNames('runHttp', options, [...listenKeys, ...appKeys])
-  const plain = typeof options.sessionIdleTimeout === 'function' ? { ...given, sessionIdleTimeout: undefined } : given
+  const plain =
+    typeof options.sessionIdleTimeout === 'function' ? { ...given, sessionIdleTimeout: undefined } : given
   const found = findSettings([...listenSettings, ...appSettings], { arguments: plain, env })
   checkListening(found)
   const handleSignals = options.handleSignals ?? true
@@ -406,7 +501,11 @@ export function resolveListenOptions(
 }
 
 /** Checks the names of options and those that are no settings. */
-function checkNames(taker: string, options: unknown, known: readonly string[]): Readonly<Record<string, unknown>> {
+function checkNames(
+  taker: string,
+  options: unknown,
+  known: readonly string[],
+): Readonly<Record<string, unknown>> {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new TypeError(`the options of ${taker} must be an object, got ${format(options)}`)
   }
@@ -432,7 +531,11 @@ function checkedIdleTimeout(
   const log = createLog(logger)
   return (session) => {
     try {
-      return checkValue(sessionRows.sessionIdleTimeout.rule, 'what sessionIdleTimeout returns', timeoutOf(session)) as number
+      return checkValue(
+        sessionRows.sessionIdleTimeout.rule,
+        'what sessionIdleTimeout returns',
+        timeoutOf(session),
+      ) as number
     } catch (error) {
       log.error('sessionIdleTimeout failed; this session gets the default', { error })
       return DEFAULT_IDLE_TIMEOUT

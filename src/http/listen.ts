@@ -68,10 +68,16 @@ async function removeStale(socket: string): Promise<void> {
   const found = await lstat(socket).catch(() => undefined)
   if (found === undefined) return
   if (!found.isSocket()) {
-    throw new SojournError('listen', `Cannot listen on ${socket}: a file is there that is not a socket. Remove it, or choose another name.`)
+    throw new SojournError(
+      'listen',
+      `Cannot listen on ${socket}: a file is there that is not a socket. Remove it, or choose another name.`,
+    )
   }
   if (await answers(socket)) {
-    throw new SojournError('listen', `Cannot listen on ${socket}: another program listens there. Stop it, or choose another name.`)
+    throw new SojournError(
+      'listen',
+      `Cannot listen on ${socket}: another program listens there. Stop it, or choose another name.`,
+    )
   }
   await unlink(socket)
 }
@@ -84,7 +90,9 @@ function answers(socket: string): Promise<boolean> {
       resolve(true)
     })
     // Only a refusal shows that nobody listens; whatever else keeps us out may be somebody's.
-    connection.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'))
+    connection.once('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
+    )
   })
 }
 
@@ -103,5 +111,8 @@ function listenError({ host, port, socket }: ListenTarget, cause: unknown): Sojo
     EINVAL: 'the name is too long for a socket.',
   }
   const reason = (code === undefined ? undefined : known[code]) ?? `${messageOf(cause)}.`
-  return new SojournError('listen', `Cannot listen on ${where}: ${reason}`, { cause, data: { host, port, socket, code } })
+  return new SojournError('listen', `Cannot listen on ${where}: ${reason}`, {
+    cause,
+    data: { host, port, socket, code },
+  })
 }

@@ -47,7 +47,8 @@ export class EndpointServer {
   constructor(options: EndpointServerOptions) {
     this.#options = options
     // Node takes 0 for "for ever", and more than 2^31 - 1 ms for "at once".
-    const keepAliveTimeout = options.keepAliveTimeout > LONGEST_TIMER - HEADERS_MARGIN ? 0 : options.keepAliveTimeout
+    const keepAliveTimeout =
+      options.keepAliveTimeout > LONGEST_TIMER - HEADERS_MARGIN ? 0 : options.keepAliveTimeout
     this.server = createServer({
       keepAliveTimeout,
       headersTimeout: Math.max(60_000, keepAliveTimeout + HEADERS_MARGIN),
@@ -66,7 +67,9 @@ export class EndpointServer {
     this.server.on('request', serve)
     // An expectation we do not know may be ignored (RFC 9110 §10.1.1); Node's own 417 is empty.
     this.server.on('checkExpectation', serve)
-    this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => this.#answerGarbage(error, socket))
+    this.server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
+      this.#answerGarbage(error, socket),
+    )
   }
 
   /** Begins to stop: connections that are open may go on, no new one is taken, every response closes its connection. */
@@ -85,7 +88,9 @@ export class EndpointServer {
     this.stopAccepting()
     const closed = new Promise<void>((resolve) => {
       if (this.#latest.size === 0) resolve()
-      else for (const socket of this.#latest.keys()) socket.once('close', () => this.#latest.size === 0 && resolve())
+      else
+        for (const socket of this.#latest.keys())
+          socket.once('close', () => this.#latest.size === 0 && resolve())
     })
     // Also stops the interval in which Node checks its connections; the error that it is closed already does not matter.
     this.server.close(() => {})
@@ -100,19 +105,27 @@ export class EndpointServer {
     if (parseTarget(req.url ?? '')?.path === this.#options.path) this.#options.handler(req, res)
     else {
       const exchange = new NodeExchange(req, res, { clock: this.#options.clock, trustedProxies: 0 })
-      exchange.respond(404, { 'Content-Type': 'application/json' }, errorBody(JsonRpcErrorCode.SERVER_ERROR, 'Not found'))
+      exchange.respond(
+        404,
+        { 'Content-Type': 'application/json' },
+        errorBody(JsonRpcErrorCode.SERVER_ERROR, 'Not found'),
+      )
     }
   }
 
   #answerGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
     const response = this.#latest.get(socket)
     // An answer may be written only where none has begun and no earlier request still waits for its own.
-    const free = response === undefined || response.writableFinished || (!response.headersSent && !response.req.complete)
+    const free =
+      response === undefined || response.writableFinished || (!response.headersSent && !response.req.complete)
     if (error.code === 'ECONNRESET' || !socket.writable || !free) {
       socket.destroy()
       return
     }
-    const [status, message] = NOT_HTTP[error.code ?? ''] ?? ['400 Bad Request', 'Bad Request: this is not HTTP/1.1']
+    const [status, message] = NOT_HTTP[error.code ?? ''] ?? [
+      '400 Bad Request',
+      'Bad Request: this is not HTTP/1.1',
+    ]
     const body = errorBody(JsonRpcErrorCode.SERVER_ERROR, message)
     const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`
     socket.end(head + body, () => socket.destroy())

@@ -1,0 +1,76 @@
+/** `sojourn serve`: loads a module, listens, logs what happens, stops when told. */
+
+import { didYouMean } from '../did-you-mean.ts'
+import { authenticateBearer, readBearerTokens } from '../http/bearer-tokens.ts'
+import { runHttp } from '../run-http.ts'
+import { foldResponseMode, settings } from '../settings.ts'
+import type { FoundSetting, SettingKey } from '../settings.ts'
+import type { RunHttpOptions } from '../types.ts'
+import { logEvents, plural } from './event-log-lines.ts'
+import { loadServer } from './load-server.ts'
+import { JsonOutput, loggerTo, PrettyOutput } from './log-output.ts'
+import type { LogOutput } from './log-output.ts'
+import { styleFor } from './style.ts'
+
+/** Serves until a signal; resolves after a clean stop. */
+export async function serve(module: string, found: ReadonlyMap<SettingKey, FoundSetting>): Promise<void> {
+  const valueOf = (key: SettingKey): string | undefined => found.get(key)?.value as string | undefined
+  const terminal = process.stderr.isTTY === true
+  const pretty = valueOf('logFormat') === 'pretty' || (valueOf('logFormat') === 'auto' && terminal)
+  const output = openOutput(valueOf('logLevel') ?? 'info', pretty)
+  const log = loggerTo(output)
+  warnOfUnknownVariables(output)
+
+  const tokenFile = valueOf('authTokens')
+  const authenticate = tokenFile === undefined ? undefined : authenticateBearer(readBearerTokens(tokenFile))
+  const createServer = await loadServer(module, process.cwd())
+
+  // A promise that the author's code forgot costs that call, not the sessions of everyone else.
+  process.on('unhandledRejection', (reason) =>
+    log.error('a promise of the server module was rejected, and nobody handled it', { error: reason }),
+  )
+  const handle = await runHttp(createServer, { ...givenOptions(found), authenticate, logger: log })
+  const { sessions } = handle.app
+  logEvents(sessions, output, pretty)
+  process.stdout.write(`${handle.url}\n`)
+
+  const draining = (): void => {
+    for (const signal of STOPPING) process.off(signal, draining)
+    const running = sessions.counts.requests
+    const text = `draining, ${plural(running, 'call')} running; signal again to stop at once`
+    output.write({ level: 'info', event: 'draining', text, fields: { running } })
+  }
+  for (const signal of STOPPING) process.on(signal, draining)
+  await handle.finished
+  output.write({ level: 'info', event: 'stopped', text: 'stopped' })
+}
+
+const STOPPING = ['SIGINT', 'SIGTERM'] as const
+
+function openOutput(level: string, pretty: boolean): LogOutput {
+  if (!pretty) return new JsonOutput(level, process.stderr.fd)
+  return new PrettyOutput(level, styleFor(process.stderr, process.env), (text) => process.stderr.write(text))
+}
+
+/** What flags and environment said, as options. Defaults are left out: some rules ask whether an option was given. */
+function givenOptions(found: ReadonlyMap<SettingKey, FoundSetting>): RunHttpOptions {
+  const given = [...found.values()].filter(
+    ({ origin, setting }) => origin !== 'default' && setting.scope !== 'command-line',
+  )
+  const { jsonResponse, ...options } = Object.fromEntries(
+    given.map(({ setting, value }) => [setting.key, value]),
+  )
+  return jsonResponse === undefined ? options : { ...options, responseMode: foldResponseMode(found) }
+}
+
+function warnOfUnknownVariables(output: LogOutput): void {
+  const known = settings.flatMap(({ env }) => env)
+  for (const name of Object.keys(process.env)) {
+    if (!name.startsWith('SOJOURN_') || known.includes(name)) continue
+    output.write({
+      level: 'warn',
+      event: 'log',
+      text: `the environment variable ${name} is no setting.${didYouMean(name, known)}`,
+    })
+  }
+}
