@@ -34,11 +34,7 @@ export class SojournError extends Error {
   /** Structured detail for programs; the message holds the same for people. */
   readonly data: unknown
 
-  constructor(
-    code: SojournErrorCode,
-    message: string,
-    options?: { cause?: unknown; data?: unknown },
-  ) {
+  constructor(code: SojournErrorCode, message: string, options?: { cause?: unknown; data?: unknown }) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.data = options?.data

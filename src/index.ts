@@ -3,6 +3,7 @@
 export { type Clock, systemClock, type Timer } from './clock.ts'
 export { SojournError, type SojournErrorCode } from './errors.ts'
 export { type App, httpApp } from './http-app.ts'
+export { type HttpServerHandle, runHttp } from './run-http.ts'
 export type {
   EventListener,
   EventsLost,
@@ -22,7 +23,13 @@ export type {
 } from './session/events.ts'
 export { StreamableHTTPSessionManager } from './session/session-manager.ts'
 export { SessionTransport } from './session/session-transport.ts'
-export { type SessionCounts, SessionHandle, type SessionRequestOptions, Sessions } from './session/sessions.ts'
+export {
+  type SessionCounts,
+  SessionHandle,
+  type SessionRequestOptions,
+  Sessions,
+} from './session/sessions.ts'
+export { type Setting, type SettingGroup, type SettingKey, settings } from './settings.ts'
 export type { Awaitable, EventLog, EventLogPage, LoggedEvent } from './stream/event-log.ts'
 export { type EventLogLimits, MemoryEventLog } from './stream/memory-event-log.ts'
 export type * from './types.ts'

@@ -97,7 +97,10 @@ export type JsonRpcMessage = JsonRpcRequest | JsonRpcNotification | JsonRpcRespo
 /** What travels with a message from the transport to the SDK; the union of what v1 and v2 read. */
 export interface MessageExtra {
   /** Read by SDK v1: headers and URL of the HTTP request. */
-  readonly requestInfo?: { readonly headers: Readonly<Record<string, string | string[] | undefined>>; readonly url: URL }
+  readonly requestInfo?: {
+    readonly headers: Readonly<Record<string, string | string[] | undefined>>
+    readonly url: URL
+  }
   /** Read by SDK v2: the HTTP request. */
   readonly request?: Request
   /** Verified authentication of the HTTP request. */
@@ -195,7 +198,9 @@ export type StandaloneStreamMode = 'takeover' | 'reject'
 /** Options of sessions, streams and limits; every one can also be set by flag and environment, see `settings.ts`. */
 export interface SessionOptions {
   /** How long a session may be idle before it ends; default 30 minutes. `Infinity` turns it off. May depend on principal and client. */
-  sessionIdleTimeout?: Duration | ((session: { principal: string | undefined; client: ClientIdentity | undefined }) => Duration)
+  sessionIdleTimeout?:
+    | Duration
+    | ((session: { principal: string | undefined; client: ClientIdentity | undefined }) => Duration)
   /** How long a session may live on the handshake alone: no request but `ping`, no GET; default 5 minutes. */
   unusedSessionTimeout?: Duration
   /** The same while `notifications/initialized` is missing; default 60 s. */

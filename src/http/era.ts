@@ -55,7 +55,13 @@ export function refuseModern(
   if (outcome.kind === 'legacy') return undefined
   const id = idOf(messages)
   if (outcome.kind === 'reject') {
-    return { status: outcome.httpStatus, code: outcome.code, message: outcome.message, data: outcome.data, id }
+    return {
+      status: outcome.httpStatus,
+      code: outcome.code,
+      message: outcome.message,
+      data: outcome.data,
+      id,
+    }
   }
   // Clients that try the newest revision first take this answer as the cue for the handshake.
   const requested = outcome.classification.revision ?? version ?? 'unknown'

@@ -38,7 +38,10 @@ export interface Exchange {
   /** The request as a Web-standard `Request` without its body, built when first read. */
   readonly request: Request
   /** Headers and URL as handlers of SDK v1 see them in `extra.requestInfo`. */
-  readonly requestInfo: { readonly headers: Readonly<Record<string, string | string[] | undefined>>; readonly url: URL }
+  readonly requestInfo: {
+    readonly headers: Readonly<Record<string, string | string[] | undefined>>
+    readonly url: URL
+  }
   /** Reads the whole body, never buffering more than `limit` bytes, giving up `timeout` milliseconds after the call. At most once. */
   readBody(limit: number, timeout: number): Promise<BodyResult>
 

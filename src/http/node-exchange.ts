@@ -60,7 +60,11 @@ export class NodeExchange implements Exchange {
   }
 
   get remoteAddress(): string | undefined {
-    return forwardedFor(this.header('x-forwarded-for'), this.#options.trustedProxies, this.#req.socket.remoteAddress)
+    return forwardedFor(
+      this.header('x-forwarded-for'),
+      this.#options.trustedProxies,
+      this.#req.socket.remoteAddress,
+    )
   }
 
   get loopback(): boolean | undefined {
@@ -81,7 +85,9 @@ export class NodeExchange implements Exchange {
   get parsedBody(): unknown {
     const { body } = this.#req
     // Some frameworks set an empty body on requests they did not parse; what counts is whether the bytes are still there.
-    return body !== undefined && (this.#req.readableDidRead || this.#req.complete) && !this.#bytesLeft() ? body : undefined
+    return body !== undefined && (this.#req.readableDidRead || this.#req.complete) && !this.#bytesLeft()
+      ? body
+      : undefined
   }
 
   get request(): Request {
@@ -120,7 +126,10 @@ export class NodeExchange implements Exchange {
 
   openStream(headers: ResponseHeaders): void {
     if (this.#closed || this.#res.headersSent) return
-    this.#res.writeHead(200, this.commonHeaders === undefined ? headers : { ...this.commonHeaders, ...headers })
+    this.#res.writeHead(
+      200,
+      this.commonHeaders === undefined ? headers : { ...this.commonHeaders, ...headers },
+    )
   }
 
   write(chunk: string): void {
@@ -196,11 +205,19 @@ export class NodeExchange implements Exchange {
    */
   #discardBody(): void {
     const req = this.#req
+    const { socket } = req
+    const over = (): void => {
+      timer.cancel()
+      req.off('end', over)
+      socket.off('close', over)
+    }
     const timer = this.#options.clock.setTimer(() => {
-      if (!req.complete) req.socket.destroy()
+      over()
+      socket.destroy()
     }, DISCARD_TIME)
-    req.once('end', () => timer.cancel())
-    req.once('close', () => timer.cancel())
+    req.once('end', over)
+    // Node forgets a request once it is answered: only its socket still tells that the client is gone.
+    socket.once('close', over)
     req.resume()
   }
 }

@@ -23,7 +23,10 @@ export interface Caller {
 }
 
 /** The outcome of a check that may have answered the request itself. */
-export type Checked<T> = { readonly kind: 'pass'; readonly value: T } | { readonly kind: 'refused'; readonly refusal: Refusal } | { readonly kind: 'answered' }
+export type Checked<T> =
+  | { readonly kind: 'pass'; readonly value: T }
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  | { readonly kind: 'answered' }
 
 /** A POST's messages, and how it may be answered. */
 export interface ParsedPost {
@@ -54,7 +57,10 @@ export class HttpFront {
     this.#options = options
     this.#log = log
     this.#guard = new Guard(options)
-    this.#cors = options.corsOrigins !== undefined && options.corsOrigins.length > 0 ? new Cors(options.corsOrigins) : undefined
+    this.#cors =
+      options.corsOrigins !== undefined && options.corsOrigins.length > 0
+        ? new Cors(options.corsOrigins)
+        : undefined
     this.#principals = new Principals(options.principal, log)
   }
 
@@ -68,14 +74,25 @@ export class HttpFront {
     if (!known && !preflight) return refused(METHOD_NOT_ALLOWED)
     const target = exchange.target.startsWith('/') ? undefined : parseTarget(exchange.target)
     if (target === undefined && !exchange.target.startsWith('/')) {
-      return refused({ status: 400, code: JsonRpcErrorCode.SERVER_ERROR, message: 'Bad Request: invalid request target', cause: 'method' })
+      return refused({
+        status: 400,
+        code: JsonRpcErrorCode.SERVER_ERROR,
+        message: 'Bad Request: invalid request target',
+        cause: 'method',
+      })
     }
     // The authority of an absolute-form target stands in for Host (RFC 9112 §3.2.2).
     const checked = this.#guard.check(target?.authority ?? exchange.header('host'), origin, exchange.loopback)
     if (!checked.ok) {
       this.#log.warn(`403 ${checked.message}: allow it with the option ${checked.option}`)
       const cause = checked.option === 'allowedHosts' ? 'host' : 'origin'
-      return refused({ status: 403, code: JsonRpcErrorCode.SERVER_ERROR, message: checked.message, cause, option: checked.option })
+      return refused({
+        status: 403,
+        code: JsonRpcErrorCode.SERVER_ERROR,
+        message: checked.message,
+        cause,
+        option: checked.option,
+      })
     }
     if (preflight) {
       const headers = cors.preflight(
@@ -107,7 +124,12 @@ export class HttpFront {
     const jsonSuffices = responseMode === 'json' || stateless
     if (!accepted.json || !(accepted.sse || jsonSuffices)) {
       const types = jsonSuffices ? 'application/json' : 'both application/json and text/event-stream'
-      return refused({ status: 406, code: JsonRpcErrorCode.SERVER_ERROR, message: `Not Acceptable: Client must accept ${types}`, cause: 'accept' })
+      return refused({
+        status: 406,
+        code: JsonRpcErrorCode.SERVER_ERROR,
+        message: `Not Acceptable: Client must accept ${types}`,
+        cause: 'accept',
+      })
     }
     if (!isJsonContentType(exchange.header('content-type'))) {
       return refused({
@@ -162,7 +184,13 @@ export class HttpFront {
     }
     const parsed = parseMessages(value)
     if (!parsed.ok) {
-      return refused({ status: 400, code: JsonRpcErrorCode.INVALID_REQUEST, message: parsed.message, cause: 'json-rpc', id: parsed.id })
+      return refused({
+        status: 400,
+        code: JsonRpcErrorCode.INVALID_REQUEST,
+        message: parsed.message,
+        cause: 'json-rpc',
+        id: parsed.id,
+      })
     }
     const modern = refuseModern(value, parsed.messages, (name) => exchange.header(name))
     if (modern !== undefined) return refused({ ...modern, cause: 'era' })
@@ -190,11 +218,19 @@ export class HttpFront {
         })
       case 'aborted':
         // There is nobody left to answer; the event says that it happened.
-        return refused({ status: 400, code: JsonRpcErrorCode.PARSE_ERROR, message: 'Parse error: the body ended early', cause: 'body-aborted' })
+        return refused({
+          status: 400,
+          code: JsonRpcErrorCode.PARSE_ERROR,
+          message: 'Parse error: the body ended early',
+          cause: 'body-aborted',
+        })
     }
   }
 
-  async #callHook(exchange: Exchange, authenticate: NonNullable<ResolvedOptions['authenticate']>): Promise<Checked<Caller>> {
+  async #callHook(
+    exchange: Exchange,
+    authenticate: NonNullable<ResolvedOptions['authenticate']>,
+  ): Promise<Checked<Caller>> {
     try {
       const result = await authenticate(exchange.request)
       if (result instanceof Response) {
@@ -203,7 +239,15 @@ export class HttpFront {
           headers[name] = value
         })
         exchange.respond(result.status, headers, await result.text())
-        return { kind: 'refused', refusal: { status: result.status, code: JsonRpcErrorCode.SERVER_ERROR, message: 'refused by authenticate', cause: 'authentication' } }
+        return {
+          kind: 'refused',
+          refusal: {
+            status: result.status,
+            code: JsonRpcErrorCode.SERVER_ERROR,
+            message: 'refused by authenticate',
+            cause: 'authentication',
+          },
+        }
       }
       return result === undefined ? ANONYMOUS : this.#identify(exchange, result)
     } catch (thrown) {
@@ -213,15 +257,26 @@ export class HttpFront {
 
   #identify(exchange: Exchange, authInfo: AuthInfo): Checked<Caller> {
     try {
-      return { kind: 'pass', value: { authInfo, principal: this.#principals.of(authInfo, () => exchange.request) } }
+      return {
+        kind: 'pass',
+        value: { authInfo, principal: this.#principals.of(authInfo, () => exchange.request) },
+      }
     } catch (thrown) {
       return this.#authenticationFailed(thrown)
     }
   }
 
   #authenticationFailed(thrown: unknown): Checked<Caller> {
-    this.#log.error('authentication failed unexpectedly: authenticate or principal threw', { error: thrown, message: messageOf(thrown) })
-    return refused({ status: 500, code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error', cause: 'internal' })
+    this.#log.error('authentication failed unexpectedly: authenticate or principal threw', {
+      error: thrown,
+      message: messageOf(thrown),
+    })
+    return refused({
+      status: 500,
+      code: JsonRpcErrorCode.INTERNAL_ERROR,
+      message: 'Internal error',
+      cause: 'internal',
+    })
   }
 }
 

@@ -3,7 +3,15 @@
 import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { ParsedMessage } from '../jsonrpc/message.ts'
-import type { AuthInfo, JsonRpcNotification, JsonRpcRequest, JsonRpcResponse, MessageExtra, RequestId, ResponseMode } from '../types.ts'
+import type {
+  AuthInfo,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+  MessageExtra,
+  RequestId,
+  ResponseMode,
+} from '../types.ts'
 import type { Hold } from './idle-clock.ts'
 import { MessageContext } from './message-context.ts'
 import { errorResponse, handling } from './outbound.ts'
@@ -45,9 +53,14 @@ export function checkPost(session: Session, post: Post): Refusal | undefined {
     const refusal = checkBatch(session, messages)
     if (refusal !== undefined) return refusal
   }
-  const requests = batch ? messages.filter(({ kind }) => kind === 'request').length : messages[0]?.kind === 'request' ? 1 : 0
+  const requests = batch
+    ? messages.filter(({ kind }) => kind === 'request').length
+    : messages[0]?.kind === 'request'
+      ? 1
+      : 0
   if (requests === 0) return undefined
-  if (session.requests.size + requests > options.maxRequestsPerSession) return { ...BUSY, id: firstId(messages) }
+  if (session.requests.size + requests > options.maxRequestsPerSession)
+    return { ...BUSY, id: firstId(messages) }
   const refusal = post.mode === 'json' ? undefined : session.streams.admit()
   return refusal === undefined ? undefined : { ...refusal, id: firstId(messages) }
 }
@@ -92,7 +105,12 @@ function executeOneWay(session: Session, post: Post): void {
   else exchange.respond(202, {}, '')
 }
 
-function executeRequest(session: Session, request: JsonRpcRequest, answer: PostAnswer, context: MessageExtra): void {
+function executeRequest(
+  session: Session,
+  request: JsonRpcRequest,
+  answer: PostAnswer,
+  context: MessageExtra,
+): void {
   if (request.method !== 'ping') session.markUsed()
   const running = session.start(request, answer, session.clock.hold('request'))
   if (session.state === 'closed') {
@@ -112,7 +130,12 @@ function executeRequest(session: Session, request: JsonRpcRequest, answer: PostA
 }
 
 /** Gives a request to the instance under its private id. A server that throws answers with an error, and the session lives on. */
-function handOver(session: Session, running: RunningRequest, request: JsonRpcRequest, context: MessageExtra): void {
+function handOver(
+  session: Session,
+  running: RunningRequest,
+  request: JsonRpcRequest,
+  context: MessageExtra,
+): void {
   const message = { ...request, id: running.privateId }
   try {
     if (asksClients(session)) handling.run(running, () => session.deliver(message, context))
@@ -133,7 +156,11 @@ function asksClients(session: Session): boolean {
   )
 }
 
-function executeNotification(session: Session, notification: JsonRpcNotification, context: MessageExtra): void {
+function executeNotification(
+  session: Session,
+  notification: JsonRpcNotification,
+  context: MessageExtra,
+): void {
   if (notification.method === 'notifications/cancelled') {
     executeCancel(session, notification)
     return

@@ -1,11 +1,6 @@
 /** What an instance is connected to: structurally the `Transport` of both official SDKs, which are guests here. */
 
-import type {
-  JsonRpcMessage,
-  MessageExtra,
-  RequestId,
-  ServerTransport,
-} from '../types.ts'
+import type { JsonRpcMessage, MessageExtra, RequestId, ServerTransport } from '../types.ts'
 
 /** The session side of an instance's transport. */
 export interface TransportHost {
@@ -51,7 +46,8 @@ export class InstanceTransport implements ServerTransport {
 
   /** Called by the SDK when it connects. */
   start(): Promise<void> {
-    if (this.#started) return Promise.reject(new Error('The transport was already started: a server connects once'))
+    if (this.#started)
+      return Promise.reject(new Error('The transport was already started: a server connects once'))
     this.#started = true
     return Promise.resolve()
   }

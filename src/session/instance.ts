@@ -82,6 +82,7 @@ function isServer(value: unknown): value is McpServerLike {
 
 function describe(value: unknown): string {
   if (value === null) return 'null'
-  if (typeof value === 'object') return `an object without connect() and close() (${value.constructor?.name ?? 'no class'})`
+  if (typeof value === 'object')
+    return `an object without connect() and close() (${value.constructor?.name ?? 'no class'})`
   return typeof value
 }

@@ -12,7 +12,12 @@ export class MessageContext implements MessageExtra {
   readonly #session: Session
   readonly #sink: AnswerSink | undefined
 
-  constructor(session: Session, exchange: Exchange, authInfo: AuthInfo | undefined, sink: AnswerSink | undefined) {
+  constructor(
+    session: Session,
+    exchange: Exchange,
+    authInfo: AuthInfo | undefined,
+    sink: AnswerSink | undefined,
+  ) {
     this.authInfo = authInfo
     this.#session = session
     this.#exchange = exchange

@@ -44,10 +44,16 @@ export function openSession(
     deadlines.arm(timeout, options.initializeTimeout)
     exchange.onclose = () => end({ kind: 'gone' })
     session.build(exchange, authInfo).then(
-      () => deliverInitialize(session, request, exchange, authInfo, (response) => end({ kind: 'answered', response })),
+      () =>
+        deliverInitialize(session, request, exchange, authInfo, (response) =>
+          end({ kind: 'answered', response }),
+        ),
       (thrown: unknown) => {
         // The client is not told what the author's code says; the log is.
-        session.runtime.log.error('createServer failed: the session was not opened', { error: thrown, message: messageOf(thrown) })
+        session.runtime.log.error('createServer failed: the session was not opened', {
+          error: thrown,
+          message: messageOf(thrown),
+        })
         fail(500, JsonRpcErrorCode.INTERNAL_ERROR, 'Internal error: the server could not be created')
       },
     )
@@ -84,11 +90,17 @@ function deliverInitialize(
 ): void {
   const running = session.start(request, new InitializeSink(onAnswer), undefined)
   if (session.state === 'closed') {
-    session.abort(running, errorResponse(request.id, JsonRpcErrorCode.INTERNAL_ERROR, 'The server closed its connection'))
+    session.abort(
+      running,
+      errorResponse(request.id, JsonRpcErrorCode.INTERNAL_ERROR, 'The server closed its connection'),
+    )
     return
   }
   try {
-    session.deliver({ ...request, id: running.privateId }, new MessageContext(session, exchange, authInfo, undefined))
+    session.deliver(
+      { ...request, id: running.privateId },
+      new MessageContext(session, exchange, authInfo, undefined),
+    )
   } catch (thrown) {
     session.instanceError(thrown)
     session.abort(running, errorResponse(request.id, JsonRpcErrorCode.INTERNAL_ERROR, 'Internal error'))

@@ -4,7 +4,13 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 
 import { SojournError } from '../errors.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
-import type { JsonRpcMessage, JsonRpcNotification, JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
+import type {
+  JsonRpcMessage,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+  RequestId,
+} from '../types.ts'
 import type { InstanceTransport } from './instance-transport.ts'
 import type { RunningRequest } from './running-request.ts'
 import type { Asker } from './server-requests.ts'
@@ -80,7 +86,8 @@ export class Outbound {
   }
 
   #respond(response: JsonRpcResponse): void {
-    const request = response.id === undefined || response.id === null ? undefined : this.#session.requests.get(response.id)
+    const request =
+      response.id === undefined || response.id === null ? undefined : this.#session.requests.get(response.id)
     if (request === undefined) {
       this.#session.runtime.log.debug('an answer to a request that is already settled was dropped')
       return
@@ -89,7 +96,8 @@ export class Outbound {
   }
 
   #notify(notification: JsonRpcNotification, isRelated: boolean, related: RunningRequest | undefined): void {
-    const message = notification.method === 'notifications/cancelled' ? this.#withTravelId(notification) : notification
+    const message =
+      notification.method === 'notifications/cancelled' ? this.#withTravelId(notification) : notification
     if (message === undefined) return
     const data = this.#session.serializeOutgoing(message)
     if (data === undefined) return
@@ -119,8 +127,17 @@ export class Outbound {
       return Promise.reject(error)
     }
     const data = this.#session.serializeOutgoing({ ...request, id })
-    if (data === undefined) return failed(new SojournError('limit-exceeded', 'The request is larger than maxMessageSize or cannot be serialized'))
-    if (!isRelated) return this.sendUnrelated(data).catch((thrown: unknown) => failed(SojournError.from(thrown, 'undeliverable')))
+    if (data === undefined)
+      return failed(
+        new SojournError(
+          'limit-exceeded',
+          'The request is larger than maxMessageSize or cannot be serialized',
+        ),
+      )
+    if (!isRelated)
+      return this.sendUnrelated(data).catch((thrown: unknown) =>
+        failed(SojournError.from(thrown, 'undeliverable')),
+      )
     if (related?.sink.related(data, true) === true) return SENT
     return failed(
       new SojournError(

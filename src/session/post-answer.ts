@@ -88,7 +88,8 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   answer(request: Answerable, response: JsonRpcResponse): void {
     this.#outstanding -= 1
     const body = this.#session.serialize(response, request.id)
-    if (this.#state === 'streaming') this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
+    if (this.#state === 'streaming')
+      this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
     else if (this.#mode === 'sse') {
       if (this.#state === 'waiting' && !this.#gone) {
         this.#openStream()
@@ -102,7 +103,11 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     this.#outstanding -= 1
     // A stream ends without a response; a JSON body cannot be left out, so it says what happened.
     if (this.#state === 'waiting' && this.#mode !== 'sse') {
-      this.#collect(request, errorBody(JsonRpcErrorCode.REQUEST_CANCELLED, 'Request cancelled', request.id), true)
+      this.#collect(
+        request,
+        errorBody(JsonRpcErrorCode.REQUEST_CANCELLED, 'Request cancelled', request.id),
+        true,
+      )
     }
     if (this.#outstanding === 0) this.#complete()
   }

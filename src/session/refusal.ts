@@ -26,8 +26,7 @@ export interface Refusal {
 
 /** Sends a refusal. */
 export function sendRefusal(exchange: Exchange, refusal: Refusal): void {
-  const headers =
-    refusal.headers === undefined ? JSON_HEADERS : { ...JSON_HEADERS, ...refusal.headers }
+  const headers = refusal.headers === undefined ? JSON_HEADERS : { ...JSON_HEADERS, ...refusal.headers }
   exchange.respond(
     refusal.status,
     headers,

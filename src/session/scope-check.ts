@@ -11,7 +11,10 @@ import type { Session } from './session.ts'
 import { isObject } from './session-record.ts'
 
 /** A refusal with 403 when a request of the POST needs scopes its token lacks. Resolves at once unless the author's check waits. */
-export function checkScopes(session: Session, post: Post): Refusal | undefined | Promise<Refusal | undefined> {
+export function checkScopes(
+  session: Session,
+  post: Post,
+): Refusal | undefined | Promise<Refusal | undefined> {
   const resolver = session.instance?.transport.scopeChallengeResolver
   if (resolver === undefined) return undefined
   for (const [index, parsed] of post.messages.entries()) {
@@ -39,10 +42,15 @@ async function checkRest(
 function refusalOf(challenge: unknown, authInfo: AuthInfo | undefined, request: JsonRpcRequest): Refusal {
   const { scopes, errorDescription } = isObject(challenge) ? challenge : {}
   const description = typeof errorDescription === 'string' ? errorDescription : 'Insufficient scope'
-  const response = bearerAuthChallengeResponse(new OAuthError(OAuthErrorCode.InsufficientScope, description), {
-    requiredScopes: Array.isArray(scopes) ? scopes.map(String) : [],
-    ...(authInfo?.resourceMetadataUrl !== undefined && { resourceMetadataUrl: authInfo.resourceMetadataUrl }),
-  })
+  const response = bearerAuthChallengeResponse(
+    new OAuthError(OAuthErrorCode.InsufficientScope, description),
+    {
+      requiredScopes: Array.isArray(scopes) ? scopes.map(String) : [],
+      ...(authInfo?.resourceMetadataUrl !== undefined && {
+        resourceMetadataUrl: authInfo.resourceMetadataUrl,
+      }),
+    },
+  )
   return {
     status: 403,
     code: JsonRpcErrorCode.SERVER_ERROR,

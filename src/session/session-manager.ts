@@ -15,7 +15,15 @@ import { createLog } from '../logging.ts'
 import { durationArgument } from '../setting-value.ts'
 import { resolveOptions } from '../settings.ts'
 import { MemoryEventLog } from '../stream/memory-event-log.ts'
-import type { AppOptions, CloseReason, CreateServer, Duration, JsonRpcRequest, RequestId, ResponseMode } from '../types.ts'
+import type {
+  AppOptions,
+  CloseReason,
+  CreateServer,
+  Duration,
+  JsonRpcRequest,
+  RequestId,
+  ResponseMode,
+} from '../types.ts'
 import { EventHub } from './events.ts'
 import { type Caller, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
@@ -92,7 +100,9 @@ export class StreamableHTTPSessionManager {
    */
   constructor(createServer: CreateServer, options: AppOptions = {}, mode: 'many' | 'single' = 'many') {
     if (typeof createServer !== 'function') {
-      throw new TypeError(`createServer must be a function that returns an McpServer, got ${typeof createServer}`)
+      throw new TypeError(
+        `createServer must be a function that returns an McpServer, got ${typeof createServer}`,
+      )
     }
     this.#single = mode === 'single'
     const resolved = resolveOptions(options)
@@ -104,7 +114,10 @@ export class StreamableHTTPSessionManager {
       options: resolved,
       clock,
       deadlines: new Deadlines(clock, failed),
-      eventLog: resolved.stateless || resolved.eventLog === false ? undefined : (resolved.eventLog ?? memoryLog(resolved, clock)),
+      eventLog:
+        resolved.stateless || resolved.eventLog === false
+          ? undefined
+          : (resolved.eventLog ?? memoryLog(resolved, clock)),
       hub: new EventHub((thrown) => log.error('an event listener threw', { error: thrown })),
       log,
       load: new Load(),
@@ -126,7 +139,12 @@ export class StreamableHTTPSessionManager {
       await this.#serve(exchange)
     } catch (thrown) {
       this.#runtime.log.error('a request failed unexpectedly', { error: thrown, message: messageOf(thrown) })
-      this.#refuse(exchange, { status: 500, code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error', cause: 'internal' })
+      this.#refuse(exchange, {
+        status: 500,
+        code: JsonRpcErrorCode.INTERNAL_ERROR,
+        message: 'Internal error',
+        cause: 'internal',
+      })
     }
   }
 
@@ -188,7 +206,10 @@ export class StreamableHTTPSessionManager {
     if (negotiated.kind !== 'pass') return
     const id = singleValue(exchange.header('mcp-session-id'))
     // From here on the upload counts: a slow body must not outlive its session.
-    const session = id === 'conflict' || id.value === undefined ? undefined : this.#table.findOwned(id.value, caller.principal)
+    const session =
+      id === 'conflict' || id.value === undefined
+        ? undefined
+        : this.#table.findOwned(id.value, caller.principal)
     const hold = session?.clock.holdProvisionally('exchange')
     if (hold !== undefined) exchange.onclose = () => hold.release()
     const read = await this.#front.read(exchange)
@@ -228,7 +249,14 @@ export class StreamableHTTPSessionManager {
     if (session === undefined || hold === undefined || session.state !== 'open') return refuse(NOT_FOUND)
     const version = this.#checkVersion(exchange, session)
     if (version !== undefined) return refuse(version)
-    const post: Post = { exchange, authInfo: caller.authInfo, messages: parsed.messages, batch: parsed.batch, mode, hold }
+    const post: Post = {
+      exchange,
+      authInfo: caller.authInfo,
+      messages: parsed.messages,
+      batch: parsed.batch,
+      mode,
+      hold,
+    }
     const limit = checkPost(session, post)
     if (limit !== undefined) return refuse(limit)
     const scope = checkScopes(session, post)
@@ -238,7 +266,12 @@ export class StreamableHTTPSessionManager {
     executePost(session, post)
   }
 
-  async #open(exchange: Exchange, caller: Caller, request: JsonRpcRequest, mode: ResponseMode): Promise<void> {
+  async #open(
+    exchange: Exchange,
+    caller: Caller,
+    request: JsonRpcRequest,
+    mode: ResponseMode,
+  ): Promise<void> {
     const { options, hub, clock } = this.#runtime
     if (jsonSize(request.params) > options.maxInitializeSize) {
       this.#refuse(exchange, {
@@ -251,17 +284,28 @@ export class StreamableHTTPSessionManager {
       })
       return
     }
-    if (this.#single && this.#everOpened) return this.#refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
+    if (this.#single && this.#everOpened)
+      return this.#refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
     const slot = this.#draining ? undefined : this.#table.reserve(caller.principal)
-    if (slot === undefined) return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id: request.id })
+    if (slot === undefined)
+      return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id: request.id })
     this.#everOpened = true
     const record = newRecord(caller.principal, clock.wallTime(), request.params)
     const session = new Session(this.#runtime, record, this.#table, false)
     const outcome = await openSession(session, request, exchange, caller.authInfo)
     if (outcome.kind === 'failed') {
       const { status, response } = outcome
-      const error = 'error' in response ? response.error : { code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error' }
-      this.#refuse(exchange, { status, code: error.code, message: error.message, cause: 'initialize', id: request.id })
+      const error =
+        'error' in response
+          ? response.error
+          : { code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error' }
+      this.#refuse(exchange, {
+        status,
+        code: error.code,
+        message: error.message,
+        cause: 'initialize',
+        id: request.id,
+      })
     }
     const response = outcome.kind === 'answered' ? outcome.response : undefined
     const succeeded = response !== undefined && recordAnswer(session, response)
@@ -272,7 +316,11 @@ export class StreamableHTTPSessionManager {
       slot.release()
       session.close('failed', 'initialize did not succeed')
       // An error of the server's own is passed on; it travels like any answer, but without an id.
-      if (response !== undefined && !refused) new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(request, response)
+      if (response !== undefined && !refused)
+        new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(
+          request,
+          response,
+        )
       return
     }
     this.#table.register(session, slot)
@@ -294,7 +342,12 @@ export class StreamableHTTPSessionManager {
   }
 
   /** Under `stateless` a server is built for one POST and closed after it. */
-  async #serveStateless(exchange: Exchange, caller: Caller, parsed: ParsedPost, mode: ResponseMode): Promise<void> {
+  async #serveStateless(
+    exchange: Exchange,
+    caller: Caller,
+    parsed: ParsedPost,
+    mode: ResponseMode,
+  ): Promise<void> {
     const { clock, log } = this.#runtime
     const id = requestIdOf(parsed)
     if (!parsed.messages.some(({ kind }) => kind === 'request')) {
@@ -326,7 +379,14 @@ export class StreamableHTTPSessionManager {
     if (session.state === 'closed') return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
     session.open()
     const hold = session.clock.hold('exchange')
-    const post: Post = { exchange, authInfo: caller.authInfo, messages: parsed.messages, batch: parsed.batch, mode, hold }
+    const post: Post = {
+      exchange,
+      authInfo: caller.authInfo,
+      messages: parsed.messages,
+      batch: parsed.batch,
+      mode,
+      hold,
+    }
     const refusal = checkPost(session, post)
     if (refusal !== undefined) {
       this.#refuse(exchange, refusal)
@@ -385,7 +445,9 @@ export class StreamableHTTPSessionManager {
     const version = header.value?.trim()
     if (version === undefined || version === session.record.protocolVersion) return undefined
     const supported = session.instance?.transport.supportedProtocolVersions ?? HANDSHAKE_VERSIONS
-    return supported.includes(version) || HANDSHAKE_VERSIONS.includes(version) ? undefined : versionRefusal(version, HANDSHAKE_VERSIONS)
+    return supported.includes(version) || HANDSHAKE_VERSIONS.includes(version)
+      ? undefined
+      : versionRefusal(version, HANDSHAKE_VERSIONS)
   }
 
   #refuse(exchange: Exchange, refusal: Refusal): void {
@@ -492,7 +554,11 @@ function jsonSize(value: unknown): number {
   }
 }
 
-function newRecord(principal: string | undefined, createdAt: number, params: JsonRpcRequest['params']): SessionRecord {
+function newRecord(
+  principal: string | undefined,
+  createdAt: number,
+  params: JsonRpcRequest['params'],
+): SessionRecord {
   return {
     id: randomBytes(SESSION_ID_BYTES).toString('base64url'),
     principal,

@@ -126,7 +126,8 @@ export class SessionStreams {
     }
     const answer = this.#posts?.get(number)
     const stream = answer?.stream ?? this.#finished?.get(number)
-    const outcome = stream?.outcome(position) ?? (number > this.#session.record.streams ? 'unknown' : 'nothing-left')
+    const outcome =
+      stream?.outcome(position) ?? (number > this.#session.record.streams ? 'unknown' : 'nothing-left')
     if (outcome === 'unknown') return UNKNOWN_CURSOR
     if (stream === undefined || outcome === 'nothing-left') {
       // Any other answer makes the official clients come back for ever.
@@ -163,7 +164,10 @@ export class SessionStreams {
 
   /** Names an event so that no other session's cursor can be mistaken for one of this. */
   eventId(stream: number, position: number): string {
-    this.#tag ??= createHash('sha256').update(`sojourn-events:${this.#session.record.id}`).digest('base64url').slice(0, 8)
+    this.#tag ??= createHash('sha256')
+      .update(`sojourn-events:${this.#session.record.id}`)
+      .digest('base64url')
+      .slice(0, 8)
     return `${this.#tag}.${stream}.${position}`
   }
 

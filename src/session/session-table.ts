@@ -70,7 +70,11 @@ export class SessionTable implements SessionOwner {
   reserve(principal: string | undefined): Slot | undefined {
     const { maxSessions, maxSessionsPerPrincipal } = this.#runtime.options
     const owned = this.#ownedBy(principal)
-    if (principal !== undefined && owned.slots >= maxSessionsPerPrincipal && !this.#displace(principal, owned)) {
+    if (
+      principal !== undefined &&
+      owned.slots >= maxSessionsPerPrincipal &&
+      !this.#displace(principal, owned)
+    ) {
       this.#forgetOwner(principal, owned)
       return undefined
     }
@@ -130,7 +134,8 @@ export class SessionTable implements SessionOwner {
     const victim = this.#firstUnheld(owned.unused) ?? this.#firstUnheld(owned.idle)
     if (victim === undefined) return false
     const { clock, options } = this.#runtime
-    if (principal === undefined && victim.used && clock.now() - victim.idleSince < options.evictableAfter) return false
+    if (principal === undefined && victim.used && clock.now() - victim.idleSince < options.evictableAfter)
+      return false
     victim.close('evicted')
     return true
   }

@@ -3,7 +3,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import type { Exchange } from '../http/exchange.ts'
-import type { AppOptions, JsonRpcMessage, McpServerLike, MessageExtra, RequestId, ServerTransport } from '../types.ts'
+import type {
+  AppOptions,
+  JsonRpcMessage,
+  McpServerLike,
+  MessageExtra,
+  RequestId,
+  ServerTransport,
+} from '../types.ts'
 import type { InstanceTransport, ScopeChallengeResolver } from './instance-transport.ts'
 import { StreamableHTTPSessionManager } from './session-manager.ts'
 import type { SessionHandle, Sessions } from './sessions.ts'
@@ -57,7 +64,8 @@ export class SessionTransport implements ServerTransport {
 
   /** Called by the SDK when a server connects. */
   start(): Promise<void> {
-    if (this.#started) return Promise.reject(new Error('The transport was already started: it serves one server'))
+    if (this.#started)
+      return Promise.reject(new Error('The transport was already started: it serves one server'))
     this.#started = true
     return Promise.resolve()
   }
@@ -90,7 +98,8 @@ export class SessionTransport implements ServerTransport {
 
   /** What the manager takes for the author's server: it passes on to the one that is connected here. */
   #adopt(): McpServerLike {
-    if (!this.#started) throw new Error('No server is connected: call server.connect(transport) before the first request')
+    if (!this.#started)
+      throw new Error('No server is connected: call server.connect(transport) before the first request')
     return {
       connect: async (inner: InstanceTransport) => {
         this.#inner = inner
@@ -99,7 +108,8 @@ export class SessionTransport implements ServerTransport {
         inner.onclose = () => this.#end()
         inner.onerror = (error) => this.onerror?.(error)
         if (this.#supportedVersions !== undefined) inner.setSupportedProtocolVersions(this.#supportedVersions)
-        if (this.#scopeChallengeResolver !== undefined) inner.setScopeChallengeResolver(this.#scopeChallengeResolver)
+        if (this.#scopeChallengeResolver !== undefined)
+          inner.setScopeChallengeResolver(this.#scopeChallengeResolver)
         await inner.start()
       },
       close: async () => this.#inner?.close(),

@@ -143,11 +143,15 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Replaces the author's data. */
   setData(value: JsonValue): void {
     const json: unknown = JSON.stringify(value)
-    if (typeof json !== 'string') throw new TypeError(`session.data must be a JSON value, got ${typeof value}`)
+    if (typeof json !== 'string')
+      throw new TypeError(`session.data must be a JSON value, got ${typeof value}`)
     const limit = this.runtime.options.maxSessionDataSize
     const size = Buffer.byteLength(json)
     if (size > limit) {
-      throw new SojournError('limit-exceeded', `session.data must be at most ${limit} bytes of JSON (maxSessionDataSize), got ${size}`)
+      throw new SojournError(
+        'limit-exceeded',
+        `session.data must be at most ${limit} bytes of JSON (maxSessionDataSize), got ${size}`,
+      )
     }
     this.record.data = freeze(JSON.parse(json) as JsonValue)
   }
@@ -249,7 +253,11 @@ export class Session implements TransportHost, IdleClockOwner {
       this.tellCancelled(request, 'the client did not come back for it')
       this.abort(
         request,
-        errorResponse(request.id, JsonRpcErrorCode.SERVER_ERROR, 'Request aborted: its connection was gone for too long'),
+        errorResponse(
+          request.id,
+          JsonRpcErrorCode.SERVER_ERROR,
+          'Request aborted: its connection was gone for too long',
+        ),
       )
     }
   }
@@ -273,7 +281,8 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Sends a notification from outside any handler. */
   notify(method: string, params: Readonly<Record<string, unknown>> | undefined): void {
     const data = this.serializeOutgoing({ jsonrpc: '2.0', method, ...(params && { params }) })
-    if (data === undefined) throw new SojournError('limit-exceeded', 'The notification is larger than maxMessageSize')
+    if (data === undefined)
+      throw new SojournError('limit-exceeded', 'The notification is larger than maxMessageSize')
     this.streams.standalone.notify(data)
   }
 
@@ -286,7 +295,8 @@ export class Session implements TransportHost, IdleClockOwner {
     const id = this.serverRequests.add({ answered: onAnswer, abandoned: () => onAnswer(undefined) })
     const data = this.serializeOutgoing({ jsonrpc: '2.0', id, method, ...(params && { params }) })
     try {
-      if (data === undefined) throw new SojournError('limit-exceeded', 'The request is larger than maxMessageSize')
+      if (data === undefined)
+        throw new SojournError('limit-exceeded', 'The request is larger than maxMessageSize')
       await this.#outbound.sendUnrelated(data)
     } catch (thrown) {
       this.serverRequests.remove(id)
@@ -303,7 +313,11 @@ export class Session implements TransportHost, IdleClockOwner {
           ? JSON.stringify({ jsonrpc: '2.0', id, error: response.error })
           : JSON.stringify({ jsonrpc: '2.0', id, result: response.result })
       if (!this.#tooLarge(data)) return data
-      return errorBody(JsonRpcErrorCode.INTERNAL_ERROR, `The answer is larger than maxMessageSize (${this.runtime.options.maxMessageSize} bytes)`, id)
+      return errorBody(
+        JsonRpcErrorCode.INTERNAL_ERROR,
+        `The answer is larger than maxMessageSize (${this.runtime.options.maxMessageSize} bytes)`,
+        id,
+      )
     } catch (thrown) {
       this.instanceError(thrown)
       return errorBody(JsonRpcErrorCode.INTERNAL_ERROR, 'The answer could not be serialized', id)
@@ -374,7 +388,10 @@ export class Session implements TransportHost, IdleClockOwner {
   }
 
   instanceError(thrown: unknown): void {
-    this.runtime.log.warn('the server reported an error', { session: this.#shortId, error: messageOf(thrown) })
+    this.runtime.log.warn('the server reported an error', {
+      session: this.#shortId,
+      error: messageOf(thrown),
+    })
   }
 
   // What the idle clock asks and tells
@@ -401,7 +418,12 @@ export class Session implements TransportHost, IdleClockOwner {
   }
 
   /** Emits an event of a stream; called by its connections. */
-  emitStream(type: 'stream.opened' | 'stream.closed', stream: number, kind: StreamKind, durationMs: number): void {
+  emitStream(
+    type: 'stream.opened' | 'stream.closed',
+    stream: number,
+    kind: StreamKind,
+    durationMs: number,
+  ): void {
     const { hub, clock } = this.runtime
     if (!hub.active) return
     const base = { time: clock.wallTime(), session: this.publicId, stream, kind }

@@ -137,7 +137,8 @@ export class SessionHandle {
         .request(method, params, (response) => {
           answered = true
           session.runtime.deadlines.disarm(deadline)
-          if (response === undefined) reject(new SojournError('session-closed', 'The session ended before the client answered'))
+          if (response === undefined)
+            reject(new SojournError('session-closed', 'The session ended before the client answered'))
           else if ('result' in response) resolve(response.result)
           else reject(new SojournError('request-failed', response.error.message, { data: response.error }))
         })

@@ -122,7 +122,13 @@ export class StandaloneStream implements SseConnectionOwner {
       const parked = new ParkedRequest(data, (sent) => {
         this.#parked.delete(parked)
         if (sent) resolve()
-        else reject(new SojournError('undeliverable', 'No stream is open that a request to the client could travel on'))
+        else
+          reject(
+            new SojournError(
+              'undeliverable',
+              'No stream is open that a request to the client could travel on',
+            ),
+          )
       })
       this.#parked.add(parked)
       deadlines.arm(parked, options.undeliveredRequestTimeout)

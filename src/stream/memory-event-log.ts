@@ -92,8 +92,10 @@ export class MemoryEventLog implements EventLog {
     else this.#newest.nextOfAll = entry
     this.#newest = entry
 
-    while (log.bytes > this.#limits.maxBytes || log.entries.length - log.first > this.#limits.maxEvents) this.#trimFirst(log)
-    while (this.#totalBytes > this.#limits.maxTotalBytes && this.#oldest !== undefined) this.#trimFirst(this.#oldest.log)
+    while (log.bytes > this.#limits.maxBytes || log.entries.length - log.first > this.#limits.maxEvents)
+      this.#trimFirst(log)
+    while (this.#totalBytes > this.#limits.maxTotalBytes && this.#oldest !== undefined)
+      this.#trimFirst(this.#oldest.log)
     if (!this.#sweep.armed) this.#armSweep()
   }
 
@@ -183,4 +185,3 @@ export class MemoryEventLog implements EventLog {
     if (this.#oldest === undefined) this.#deadlines.disarm(this.#sweep)
   }
 }
-
