@@ -13,6 +13,9 @@ import { within } from './deferred.ts'
 import { RawConnection, type RawRequest, type RawResponse } from './raw-http.ts'
 import { VirtualClock } from './virtual-clock.ts'
 
+/** How long anything here is waited for, in real milliseconds. */
+const DEADLINE = 5000
+
 /** How {@link serve} listens and what it checks. */
 export interface ServeOptions {
   /** Address to bind; default `127.0.0.1`. Connections go to 127.0.0.1 all the same. */
@@ -45,6 +48,10 @@ export interface Served {
   readonly events: readonly SessionEvent[]
   /** Timers of the app that wait now. */
   readonly timers: number
+  /** Waits until the app has told of an event of this type, or of `count` of them; gives the last. */
+  until(type: SessionEvent['type'], count?: number): Promise<SessionEvent>
+  /** Waits until something holds that no event tells of; looks at every turn of the event loop. */
+  waitFor(holds: () => boolean, what: string): Promise<void>
   /** A new raw connection, closed at the end of the test. */
   connect(): Promise<RawConnection>
   /** One request on a connection of its own; resolves with the head of its response. */
@@ -84,6 +91,13 @@ export async function serve(
   const connections: RawConnection[] = []
   const timers = (): number => clock?.pending ?? counting?.pending ?? 0
 
+  const waitFor = async (holds: () => boolean, what: string): Promise<void> => {
+    const due = performance.now() + DEADLINE
+    while (!holds()) {
+      if (performance.now() > due) throw new Error(`${what} did not happen within ${DEADLINE} ms`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
   const connect = async (): Promise<RawConnection> => {
     const connection = await RawConnection.open(port)
     connections.push(connection)
@@ -121,6 +135,12 @@ export async function serve(
     get timers() {
       return timers()
     },
+    async until(type, count = 1) {
+      const found = (): SessionEvent | undefined => events.filter((event) => event.type === type)[count - 1]
+      await waitFor(() => found() !== undefined, `${count} × ${type} (so far: ${events.map((event) => event.type).join(', ')})`)
+      return found() as SessionEvent
+    },
+    waitFor,
     connect,
     async request(request, deadline) {
       const connection = await connect()
