@@ -33,7 +33,8 @@ function within(ms, what, promise) {
 }
 
 function expectEqual(actual, expected) {
-  if (actual !== expected) throw new Error(`expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`)
+  if (actual !== expected)
+    throw new Error(`expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`)
   return actual
 }
 

@@ -33,7 +33,9 @@ if (command === 'pack') {
     (name) => !names.includes(name),
   )
   if (strange.length + missing.length > 0) {
-    console.error(`the tarball has ${strange.join(', ') || 'nothing'} too much and lacks ${missing.join(', ') || 'nothing'}`)
+    console.error(
+      `the tarball has ${strange.join(', ') || 'nothing'} too much and lacks ${missing.join(', ') || 'nothing'}`,
+    )
     process.exit(1)
   }
   writeFileSync(join(project, 'package.json'), '{ "name": "a-user", "private": true, "type": "module" }\n')
@@ -82,7 +84,10 @@ const required = exec(node, ['requires.cjs']).trim()
 console.log(`Node ${process.version}: import has ${imported}`)
 if (imported === '') throw new Error('import found no exports')
 if (imported !== required) throw new Error(`require has ${required}`)
-exec(node, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json'])
+execFileSync(node, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json'], {
+  cwd: project,
+  stdio: ['ignore', 'inherit', 'inherit'],
+})
 console.log('the types resolve, those of the dependencies included')
 
 const bin = join(project, 'node_modules/.bin/sojourn')
@@ -108,11 +113,16 @@ const answer = await fetch(url, {
     jsonrpc: '2.0',
     id: 1,
     method: 'initialize',
-    params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'tarball', version: '1' } },
+    params: {
+      protocolVersion: '2025-11-25',
+      capabilities: {},
+      clientInfo: { name: 'tarball', version: '1' },
+    },
   }),
 })
 const body = await answer.text()
-if (answer.status !== 200 || !body.includes('"serverInfo"')) throw new Error(`initialize: ${answer.status} ${body}`)
+if (answer.status !== 200 || !body.includes('"serverInfo"'))
+  throw new Error(`initialize: ${answer.status} ${body}`)
 server.kill('SIGTERM')
 const [code, signal] = await exited
 clearTimeout(timer)

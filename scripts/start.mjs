@@ -1,6 +1,7 @@
 /**
  * `npm start`: serves examples/everything, built first where dist/ is missing or older than src/.
- * The command line runs in this very process, so that signals and the exit code need no passing on.
+ * The command line runs in this very process, and package.json starts it with the shell's `exec`: the process that npm sends signals
+ * to is then the server, and npm waits for it to drain. (A shell in between dies of the signal and leaves the server behind.)
  */
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
