@@ -1,0 +1,82 @@
+/** A probe server behind a real socket, with every HTTP request that reached it on record. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+import type { SessionEvent } from '../../src/session/events.ts'
+import type { AppOptions } from '../../src/types.ts'
+import { serve, type Served } from '../support/serve.ts'
+import { Inbox } from './inbox.ts'
+import { type Generation, type Probe, probe, type Tool } from './probe-server.ts'
+
+/** The four pairs of an official client and an official server. */
+export const PAIRS: readonly { client: Generation; server: Generation }[] = [
+  { client: 'v1', server: 'v1' },
+  { client: 'v1', server: 'v2' },
+  { client: 'v2', server: 'v1' },
+  { client: 'v2', server: 'v2' },
+]
+
+/** One HTTP request, once its answer is over. */
+export interface Answered {
+  readonly method: string
+  readonly status: number
+  readonly lastEventId: string | undefined
+}
+
+/** A served probe. */
+export interface ServedProbe {
+  readonly served: Served
+  readonly url: URL
+  readonly probe: Probe
+  /** Requests as they arrive: method, and `Last-Event-ID` where there is one. */
+  readonly requests: Inbox<Omit<Answered, 'status'>>
+  /** Requests whose response has ended. */
+  readonly answered: Inbox<Answered>
+  readonly events: Inbox<SessionEvent>
+  /** The first GET stream was opened. */
+  getOpened(): Promise<unknown>
+}
+
+/** What stands in front of the app: with `get: 'refused'` something answers every GET with 405, as some gateways do. */
+export interface Front {
+  get?: 'open' | 'refused'
+}
+
+/** Serves a probe of one SDK. */
+export async function serveProbe(
+  generation: Generation,
+  tools: Readonly<Record<string, Tool>>,
+  options: AppOptions = {},
+  { get = 'open' }: Front = {},
+): Promise<ServedProbe> {
+  const built = probe(generation, tools)
+  const requests = new Inbox<Omit<Answered, 'status'>>('HTTP request')
+  const answered = new Inbox<Answered>('HTTP response')
+  const events = new Inbox<SessionEvent>('event')
+  // A client that is told to come back does so soon: tests wait for it.
+  const served = await serve(
+    built.createServer,
+    { retryInterval: 20, ...options },
+    {
+      listener: (app) => (req: IncomingMessage, res: ServerResponse) => {
+        const lastEventId = req.headers['last-event-id'] as string | undefined
+        const request = { method: req.method ?? '', lastEventId }
+        requests.add(request)
+        res.once('close', () => answered.add({ ...request, status: res.statusCode }))
+        if (get === 'refused' && req.method === 'GET') res.writeHead(405, { Allow: 'POST' }).end()
+        else app.node(req, res)
+      },
+    },
+  )
+  served.app.sessions.subscribe((event) => events.add(event))
+  return {
+    served,
+    url: served.url,
+    probe: built,
+    requests,
+    answered,
+    events,
+    getOpened: () =>
+      events.first((event) => event.type === 'stream.opened' && event.kind === 'get', 'a GET stream'),
+  }
+}
