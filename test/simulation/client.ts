@@ -142,7 +142,7 @@ export class SimClient {
         this.#initialized(session)
         break
       case 'delete':
-        world.send(this, this.#head('DELETE', session), { kind: 'delete', session })
+        this.#delete(session)
         break
       case 'admin-close':
         if (session.end === undefined) {
@@ -358,6 +358,15 @@ export class SimClient {
     if (cancelAfter !== undefined) world.clock.after(cancelAfter, () => this.#cancel(session, calls[0]))
   }
 
+  #delete(session: SessionModel): void {
+    const world = this.#world
+    const note = world.send(this, this.#head('DELETE', session), { kind: 'delete', session })
+    void note.exchange.ended.then((outcome) => {
+      this.#checkStatus(note, outcome)
+      if (note.exchange.status === 200 && session.end === undefined) world.recorder.violate('P3', `#${note.number}: ${session.name} was deleted and goes on`)
+    })
+  }
+
   #runs(call: ClientCall): boolean {
     const handled = this.#world.call(call.tag)
     return handled !== undefined && handled.endedAt === undefined && handled.abortedAt === undefined
@@ -412,6 +421,8 @@ export class SimClient {
 
   #follow(followed: Followed, note: ExchangeNote, at: StreamConnection): void {
     followed.connections.push({ note, at })
+    // What came at once came before anybody listened.
+    for (const event of note.exchange.events) this.#onevent(followed, note, at, event)
     note.exchange.onevent = (event) => this.#onevent(followed, note, at, event)
     void note.exchange.ended.then((outcome) => this.#onended(followed, note, outcome))
   }
@@ -704,6 +715,8 @@ export class SimClient {
       const { status } = note.exchange
       if (outcome !== 'completed' || status === undefined || (status >= 400 && status < 500)) return
       if (status === 503 && this.#world.shutdownAt !== undefined) return
+      // It would have opened a session, had the author known the client.
+      if (kind === 'reinitialize' && session.end !== undefined) return
       this.#world.recorder.violate('P6', `#${note.number} ${kind} got ${status}`)
     })
   }

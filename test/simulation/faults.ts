@@ -1,0 +1,448 @@
+/** Deliberate faults, each small and each against one promise: the checker must find every one of them. */
+
+import type { Clock } from '../../src/clock.ts'
+import { Hold, IdleClock } from '../../src/session/idle-clock.ts'
+import { PostAnswer } from '../../src/session/post-answer.ts'
+import { RunningRequests } from '../../src/session/running-request.ts'
+import { Session } from '../../src/session/session.ts'
+import { SessionStreams } from '../../src/session/session-streams.ts'
+import { SessionTable, Slot } from '../../src/session/session-table.ts'
+import type { EventLog } from '../../src/stream/event-log.ts'
+import { MessageStream } from '../../src/stream/message-stream.ts'
+import { SimExchange } from '../support/sim-exchange.ts'
+import type { Promised } from './record.ts'
+import { authInfoOf, type Fault, type ManagerLike, type World } from './world.ts'
+
+/** A fault and the promises it breaks, one of which must be found broken. */
+export interface DeliberateFault extends Fault {
+  readonly breaks: readonly [Promised, ...Promised[]]
+}
+
+/** Replaces a method for the time of a run. */
+function replace<T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]): () => void {
+  const original = target[name]
+  target[name] = make(original)
+  return () => {
+    target[name] = original
+  }
+}
+
+/** A clock that differs from another in some respect. */
+function clockLike(clock: Clock, changes: Partial<Clock>): Clock {
+  return {
+    now: () => clock.now(),
+    wallTime: () => clock.wallTime(),
+    setTimer: (callback, delay) => clock.setTimer(callback, delay),
+    afterInput: (callback) => clock.afterInput(callback),
+    ...changes,
+  }
+}
+
+/** An event log that differs from another in some respect. */
+function logLike(log: EventLog, changes: Partial<EventLog>): EventLog {
+  return {
+    append: (...args) => log.append(...args),
+    read: (...args) => log.read(...args),
+    dropStream: (...args) => log.dropStream(...args),
+    dropSession: (...args) => log.dropSession(...args),
+    close: () => log.close(),
+    ...changes,
+  }
+}
+
+/** A manager that differs from another in some respect. */
+function managerLike(manager: ManagerLike, changes: Partial<ManagerLike>): ManagerLike {
+  return {
+    handle: (exchange) => manager.handle(exchange),
+    sessions: manager.sessions,
+    close: (options) => manager.close(options),
+    ...changes,
+  }
+}
+
+/** Changes what an exchange is answered with. */
+function answering(manager: ManagerLike, change: (status: number, exchange: SimExchange) => number): ManagerLike {
+  return managerLike(manager, {
+    handle(exchange) {
+      if (exchange instanceof SimExchange) {
+        const respond = exchange.respond.bind(exchange)
+        exchange.respond = (status, headers, body) => respond(change(status, exchange), headers, body)
+      }
+      return manager.handle(exchange)
+    },
+  })
+}
+
+/** True on every `n`th call. */
+function every(n: number): () => boolean {
+  let count = 0
+  return () => ++count % n === 0
+}
+
+/** Whose session an exchange names, where it is somebody else's. */
+function foreignSession(world: World, exchange: SimExchange): ReturnType<World['models']['get']> {
+  const session = world.models.get(exchange.header('mcp-session-id') ?? '')
+  const sub = exchange.presetAuth?.extra?.['sub']
+  return session !== undefined && session.principal !== sub ? session : undefined
+}
+
+/** All of them. */
+export const FAULTS: readonly DeliberateFault[] = [
+  // P1
+  {
+    name: 'the clock runs one percent fast',
+    breaks: ['P1'],
+    clock: (clock) =>
+      clockLike(clock, {
+        now: () => clock.now() * 1.01,
+        setTimer: (callback, delay) => clock.setTimer(callback, delay / 1.01),
+      }),
+  },
+  {
+    name: 'the idle timeout is one millisecond short',
+    breaks: ['P1'],
+    options: (options) => ({ ...options, sessionIdleTimeout: Math.max(0.5, Number(options.sessionIdleTimeout) - 1) }),
+  },
+  {
+    name: 'an exchange does not hold its session',
+    breaks: ['P1'],
+    patch: () =>
+      replace(IdleClock.prototype, 'holdProvisionally', (original) => {
+        return function (this: IdleClock, kind): Hold {
+          const hold = original.call(this, kind)
+          if (kind === 'exchange') hold.release()
+          return hold
+        }
+      }),
+  },
+  {
+    name: 'a running request does not hold its session',
+    breaks: ['P1'],
+    patch: () =>
+      replace(IdleClock.prototype, 'hold', (original) => {
+        return function (this: IdleClock, kind): Hold {
+          const hold = original.call(this, kind)
+          if (kind === 'request') hold.release()
+          return hold
+        }
+      }),
+  },
+  {
+    name: 'an open stream does not hold its session',
+    breaks: ['P1'],
+    patch: () =>
+      replace(IdleClock.prototype, 'holdProvisionally', (original) => {
+        return function (this: IdleClock, kind): Hold {
+          const hold = original.call(this, kind)
+          if (kind === 'stream') hold.release()
+          return hold
+        }
+      }),
+  },
+  {
+    name: 'a late timer does not wait for what lies in the sockets',
+    breaks: ['P1'],
+    clock: (clock) => clockLike(clock, { afterInput: (callback) => callback() }),
+  },
+  {
+    name: 'a session in use is evicted',
+    breaks: ['P1'],
+    patch: () => {
+      const original = Object.getOwnPropertyDescriptor(SessionTable.prototype, 'activityChanged') ?? {}
+      SessionTable.prototype.activityChanged = function (this: SessionTable, session: Session): void {
+        const held = Object.getOwnPropertyDescriptor(IdleClock.prototype, 'busy') ?? {}
+        Object.defineProperty(session.clock, 'busy', { get: () => false, configurable: true })
+        Object.defineProperty(session.clock, 'held', { get: () => false, configurable: true })
+        ;(original.value as (session: Session) => void).call(this, session)
+        Object.defineProperty(session.clock, 'busy', held)
+      }
+      return () => void Object.defineProperty(SessionTable.prototype, 'activityChanged', original)
+    },
+  },
+  {
+    name: 'now and then a live session answers 404',
+    breaks: ['P1'],
+    manager: (manager) => {
+      const now = every(25)
+      return answering(manager, (status) => (status === 202 && now() ? 404 : status))
+    },
+  },
+  // P2
+  {
+    name: 'timers are 300 ms late',
+    breaks: ['P2'],
+    clock: (clock) => clockLike(clock, { setTimer: (callback, delay) => clock.setTimer(callback, delay + 300) }),
+  },
+  {
+    name: 'a refused request counts as activity',
+    breaks: ['P2'],
+    patch: () =>
+      replace(Hold.prototype, 'release', (original) => {
+        return function (this: Hold): void {
+          this.confirm()
+          original.call(this)
+        }
+      }),
+  },
+  {
+    name: "a foreign request counts as its victim's activity",
+    breaks: ['P2'],
+    manager: (manager, world) =>
+      managerLike(manager, {
+        async handle(exchange) {
+          await manager.handle(exchange)
+          const victim = exchange instanceof SimExchange ? foreignSession(world, exchange) : undefined
+          if (victim === undefined) return
+          const authInfo = authInfoOf(victim.principal, 0)
+          const touch = new SimExchange(world.clock, {
+            headers: { 'mcp-session-id': victim.id, 'content-type': 'application/json', host: 'localhost' },
+            body: '{"jsonrpc":"2.0","method":"notifications/nothing"}',
+            ...(authInfo === undefined ? {} : { authInfo }),
+          })
+          await manager.handle(touch)
+        },
+      }),
+  },
+  {
+    name: 'now and then a hold is never released',
+    breaks: ['P2', 'P7'],
+    patch: () => {
+      const now = every(40)
+      return replace(Hold.prototype, 'release', (original) => {
+        return function (this: Hold): void {
+          if (!now()) original.call(this)
+        }
+      })
+    },
+  },
+  // P3
+  {
+    name: 'DELETE is answered and nothing happens',
+    breaks: ['P3'],
+    manager: (manager) =>
+      managerLike(manager, {
+        handle(exchange) {
+          if (exchange.method !== 'DELETE') return manager.handle(exchange)
+          exchange.respond(200, {}, '')
+          return Promise.resolve()
+        },
+      }),
+  },
+  {
+    name: 'a session that ended answers once more',
+    breaks: ['P3'],
+    manager: (manager) => answering(manager, (status, exchange) => (status === 404 && exchange.method === 'POST' ? 202 : status)),
+  },
+  {
+    name: 'an unknown session is answered with 503',
+    breaks: ['P3'],
+    manager: (manager) => answering(manager, (status) => (status === 404 ? 503 : status)),
+  },
+  // P4
+  {
+    name: 'now and then a chunk is lost',
+    breaks: ['P4', 'P6'],
+    link: (_, world) => ({ tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? undefined : chunk) }),
+  },
+  {
+    name: 'now and then a chunk is sent twice',
+    breaks: ['P4'],
+    link: (_, world) => ({ tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? chunk + chunk : chunk) }),
+  },
+  {
+    name: 'the event log loses every fifth event',
+    breaks: ['P4'],
+    eventLog: (log) => {
+      const now = every(5)
+      return logLike(log, { append: (...args) => (now() ? undefined : log.append(...args)) })
+    },
+  },
+  {
+    name: 'the event log reads backwards',
+    breaks: ['P4'],
+    eventLog: (log) =>
+      logLike(log, {
+        async read(session, stream, after) {
+          const page = await log.read(session, stream, after)
+          const events = [...page.events].reverse().map((event, index) => ({ ...event, position: page.events[index]?.position ?? 0 }))
+          return { ...page, events }
+        },
+      }),
+  },
+  {
+    name: 'the event log reads the stream before',
+    breaks: ['P4'],
+    eventLog: (log) => logLike(log, { read: (session, stream, after) => log.read(session, Math.max(0, stream - 1), after) }),
+  },
+  {
+    name: 'a resume skips an event',
+    breaks: ['P4'],
+    patch: () =>
+      replace(MessageStream.prototype, 'replayAfter', (original) => {
+        return function (this: MessageStream, cursor, onGap): void {
+          original.call(this, cursor + 1, onGap)
+        }
+      }),
+  },
+  {
+    name: 'a resume repeats an event',
+    breaks: ['P4'],
+    patch: () =>
+      replace(MessageStream.prototype, 'replayAfter', (original) => {
+        return function (this: MessageStream, cursor, onGap): void {
+          original.call(this, Math.max(0, cursor - 1), onGap)
+        }
+      }),
+  },
+  // P5
+  {
+    name: 'sessions are found by their id alone',
+    breaks: ['P5'],
+    patch: () =>
+      replace(SessionTable.prototype, 'findOwned', () => {
+        return function (this: SessionTable, id): Session | undefined {
+          return this.find(id)
+        }
+      }),
+  },
+  {
+    name: "somebody else's session is answered with 403",
+    breaks: ['P5'],
+    manager: (manager, world) =>
+      answering(manager, (status, exchange) => (status === 404 && foreignSession(world, exchange)?.end === undefined && foreignSession(world, exchange) !== undefined ? 403 : status)),
+  },
+  {
+    name: 'event ids of one session are good for another',
+    breaks: ['P5'],
+    patch: () =>
+      replace(SessionStreams.prototype, 'eventId', () => (stream, position): string => `AAAAAAAA.${stream}.${position}`),
+  },
+  {
+    name: 'the event log mixes sessions',
+    breaks: ['P5'],
+    eventLog: (log) => {
+      const key = (session: string): string => `bucket ${session.charCodeAt(0) % 2}`
+      return logLike(log, {
+        append: (session, ...rest) => log.append(key(session), ...rest),
+        read: (session, ...rest) => log.read(key(session), ...rest),
+      })
+    },
+  },
+  // P6
+  {
+    name: 'a cancel is answered and nothing happens',
+    breaks: ['P6'],
+    patch: () => replace(RunningRequests.prototype, 'newest', () => () => undefined),
+  },
+  {
+    name: 'a cancel hits the oldest request of its id',
+    breaks: ['P6'],
+    patch: () =>
+      replace(RunningRequests.prototype, 'newest', () => {
+        return function (this: RunningRequests, id) {
+          return this.all().find((request) => request.id === id)
+        }
+      }),
+  },
+  {
+    name: 'now and then an answer is swallowed',
+    breaks: ['P6'],
+    patch: () => {
+      const now = every(20)
+      return replace(PostAnswer.prototype, 'answer', (original) => {
+        return function (this: PostAnswer, request, response): void {
+          if (!now()) original.call(this, request, response)
+        }
+      })
+    },
+  },
+  {
+    name: 'the end of a session leaves its calls without an answer',
+    breaks: ['P6'],
+    patch: () => replace(Session.prototype, 'abort', () => () => {}),
+  },
+  {
+    name: 'a call that lost its connection is given up at once',
+    breaks: ['P6'],
+    options: (options) => ({ ...options, detachedRequestTimeout: 1 }),
+  },
+  {
+    name: 'a call that lost its connection goes on for ever',
+    breaks: ['P6', 'P7'],
+    patch: () => replace(Session.prototype, 'abortDetached', () => () => {}),
+  },
+  // P7
+  {
+    name: 'timers cannot be cancelled',
+    breaks: ['P7'],
+    clock: (clock) =>
+      clockLike(clock, {
+        setTimer(callback, delay) {
+          clock.setTimer(callback, delay)
+          return { cancel: () => {} }
+        },
+      }),
+  },
+  {
+    name: 'a place in the table is never given back',
+    breaks: ['P7'],
+    patch: () => replace(Slot.prototype, 'release', () => () => {}),
+  },
+  {
+    name: 'twice as many sessions are let in',
+    breaks: ['P7'],
+    options: (options) => ({ ...options, maxSessions: (options.maxSessions ?? 0) * 2 }),
+  },
+  {
+    name: 'events of ended sessions stay',
+    breaks: ['P7'],
+    eventLog: (log) => logLike(log, { dropSession: () => {} }),
+  },
+  // P8
+  {
+    name: 'a shutdown does not wait for running calls',
+    breaks: ['P8'],
+    manager: (manager) => managerLike(manager, { close: () => manager.close() }),
+  },
+  {
+    name: 'sessions open while the server drains',
+    breaks: ['P8'],
+    manager: (manager, world) =>
+      managerLike(manager, {
+        async close() {
+          await world.clock.sleep(world.conditions.drainTimeout)
+          await manager.close()
+        },
+      }),
+  },
+  {
+    name: 'a drain takes for ever',
+    breaks: ['P8'],
+    manager: (manager, world) =>
+      managerLike(manager, {
+        async close(options) {
+          await manager.close(options)
+          await world.clock.sleep(world.conditions.drainTimeout + 1500)
+        },
+      }),
+  },
+  {
+    name: 'streams end in a drain without a retry hint',
+    breaks: ['P8'],
+    patch: () =>
+      replace(Session.prototype, 'close', (original) => {
+        return function (this: Session, reason, detail): void {
+          original.call(this, reason, detail)
+        }
+      }),
+  },
+]
+
+const tampered = new WeakMap<World, number>()
+
+/** True on every `n`th call of a run. */
+function tampers(world: World, n: number): boolean {
+  const count = (tampered.get(world) ?? 0) + 1
+  tampered.set(world, count)
+  return count % n === 0
+}
