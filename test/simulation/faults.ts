@@ -321,7 +321,11 @@ export const FAULTS: readonly DeliberateFault[] = [
     name: 'the event log mixes sessions',
     breaks: ['P5'],
     eventLog: (log) => {
-      const key = (session: string): string => `bucket ${session.charCodeAt(0) % 2}`
+      const order = new Map<string, number>()
+      const key = (session: string): string => {
+        if (!order.has(session)) order.set(session, order.size)
+        return `bucket ${(order.get(session) ?? 0) % 2}`
+      }
       return logLike(log, {
         append: (session, ...rest) => log.append(key(session), ...rest),
         read: (session, ...rest) => log.read(key(session), ...rest),

@@ -214,7 +214,9 @@ function makeConditions(random: Random): Conditions {
       delay: random.pick([1, 20, 120]),
     },
     jitter: quiet ? { late: 0, early: false } : { late: random.pick([0, 3, 15]), early: random.chance(0.5) },
-    stalls: random.chance(0.25) ? [{ at: random.int(500, 20_000), length: random.pick([40, 400, 2000]) }] : [],
+    stalls: random.chance(0.3)
+      ? Array.from({ length: random.int(1, 5) }, (_, index) => ({ at: random.int(500, 6000) + index * 5000, length: random.pick([40, 400, 2000]) }))
+      : [],
     wallSteps: random.chance(0.3)
       ? [{ at: random.int(100, 20_000), by: random.pick([3_600_000, -3_600_000, 86_400_000, -86_400_000]) }]
       : [],

@@ -12,6 +12,7 @@ const HELP = `Runs the session manager over a virtual clock with simulated clien
   npm run simulate -- --seeds 200          seeds 1 to 200 (default)
   npm run simulate -- --seeds 200 --from 5 seeds 5 to 204
   npm run simulate -- --seed 17            one seed with its history; shrunk when it fails
+  npm run simulate -- --seed 17 --about P4 the same, shrunk for the first violation that has the text
   npm run simulate -- --faults             every deliberate fault, and which seed catches it
   npm run simulate -- --faults --only TEXT those whose name has the text
 
@@ -33,6 +34,7 @@ async function main(): Promise<number> {
       from: { type: 'string', default: '1' },
       faults: { type: 'boolean', default: false },
       only: { type: 'string', default: '' },
+      about: { type: 'string', default: '' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   })
@@ -41,7 +43,7 @@ async function main(): Promise<number> {
     return 0
   }
   const from = number('from', values.from)
-  if (values.seed !== undefined) return runOne(number('seed', values.seed))
+  if (values.seed !== undefined) return runOne(number('seed', values.seed), values.about)
   if (values.faults) return runFaults(from, values.only)
   return runMany(from, number('seeds', values.seeds))
 }
@@ -52,12 +54,13 @@ function number(name: string, text: string): number {
   return value
 }
 
-async function runOne(seed: number): Promise<number> {
+async function runOne(seed: number, about: string): Promise<number> {
   const { recorder, duration } = await simulateSeed(seed, { keepHistory: true })
   print(recorder.lines.join('\n'))
   print(`\nseed ${seed}: ${recorder.lines.length} lines, ${(duration / 1000).toFixed(1)} s of virtual time, hash ${recorder.hash}`)
   if (recorder.violations.length === 0) return 0
-  await explain(makePlan(seed), recorder.violations)
+  const chosen = recorder.violations.filter((violation) => describe(violation).includes(about))
+  await explain(makePlan(seed), chosen)
   return 1
 }
 

@@ -90,15 +90,20 @@ export class SessionModel {
     return { length: idle, reasons: ['idle', 'unused'] }
   }
 
-  /** What holds it now for certain; undefined when nothing does. */
-  holder(): string | undefined {
+  /** What holds it now for certain; undefined when nothing does. What is aborted `now` may be so by the session's own end. */
+  holder(now: number = Number.POSITIVE_INFINITY): string | undefined {
     for (const held of this.held) {
       if (held.bearing === 'ambiguous' || held.exchange.closedAt !== undefined) continue
       if (held.exchange.answeredAt === undefined) return `an unanswered ${held.exchange.method}`
       if (accepted(held)) return `an open ${held.exchange.method}`
     }
-    const running = this.calls.find((call) => call.endedAt === undefined && call.abortedAt === undefined)
+    const running = this.running(now)
     return running === undefined ? undefined : `a running ${running.method} ${running.plan?.tag ?? ''}`
+  }
+
+  /** A call that runs, or did until `now`. */
+  running(now: number = Number.POSITIVE_INFINITY): FakeCall | undefined {
+    return this.calls.find((call) => (call.endedAt ?? now) >= now && (call.abortedAt ?? now) >= now && !(call.endedAt === now && call.abortedAt === undefined))
   }
 
   /** Whether anything may hold it now. */

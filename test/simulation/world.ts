@@ -439,7 +439,7 @@ export class World {
 
   #checkExpiry(session: SessionModel, reason: string, now: number): void {
     const { recorder } = this
-    const holder = session.holder()
+    const holder = session.holder(now)
     if (holder !== undefined) recorder.violate('P1', `${session.name} ended as ${reason} under ${holder}`)
     const { length, reasons } = session.timeout
     if (!reasons.includes(reason)) recorder.violate('P1', `${session.name} ended as ${reason} where ${reasons.join(' or ')} was right`)
@@ -498,7 +498,11 @@ export class World {
       recorder.violate('P8', `${session.name} ended by a shutdown that was not asked for`)
       return
     }
-    const running = session.calls.find((call) => call.endedAt === undefined && call.abortedAt === undefined)
+    const running = session.running(now)
+    const known = running?.plan === undefined ? undefined : this.clients[session.client]?.callByTag(running.plan.tag)
+    // It may have ended by itself at that very moment.
+    const detachedAt = known?.detachedAt(now)
+    if (known?.cancelled === true || (detachedAt !== undefined && now - detachedAt >= this.conditions.detachedRequestTimeout - 1e-6)) return
     if (running !== undefined && now < this.shutdownAt + this.conditions.drainTimeout - 1e-6) {
       recorder.violate('P8', `${session.name} was shut down under call ${running.plan?.tag} with drain time left`)
     }
@@ -623,6 +627,7 @@ export class World {
   /** A stream that a drain ends tells its client when to come back. */
   #checkHint(note: ExchangeNote): void {
     const last = note.exchange.written.findLast((chunk) => chunk.text !== '')
+    if (note.session?.end?.reason !== 'shutdown') return
     if (note.exchange.outcome === 'completed' && !note.disturbed && last?.text.includes('retry:') !== true) {
       this.recorder.violate('P8', `stream #${note.number} ended in the drain without a retry hint`)
     }

@@ -453,8 +453,8 @@ function toBytes(body: string | Uint8Array): Uint8Array {
   return typeof body === 'string' ? Buffer.from(body) : body
 }
 
-function lowerCase(headers: Record<string, string>): Record<string, string> {
+function lowerCase(headers: ResponseHeaders): Record<string, string> {
   const result: Record<string, string> = {}
-  for (const [name, value] of Object.entries(headers)) result[name.toLowerCase()] = value
+  for (const [name, value] of Object.entries(headers)) result[name.toLowerCase()] = String(value)
   return result
 }

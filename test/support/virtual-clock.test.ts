@@ -46,6 +46,21 @@ test('the wall clock steps without touching now(), and jump() makes timers late'
   expect(at).toBe(2000)
 })
 
+test('after a blocked loop: late timers, then input in the order it was sent, then afterInput', async () => {
+  const clock = new VirtualClock({ start: 0, tieBreak: () => 0.5 })
+  const seen: string[] = []
+  clock.after(2, () => seen.push('sent at 2'))
+  clock.after(1, () => seen.push('sent at 1'))
+  clock.after(50, () => seen.push('sent at 50'))
+  clock.setTimer(() => {
+    seen.push('timer')
+    clock.afterInput(() => seen.push('after input'))
+  }, 5)
+  clock.jump(10)
+  await clock.advance(100)
+  expect(seen).toEqual(['timer', 'sent at 1', 'sent at 2', 'after input', 'sent at 50'])
+})
+
 test('runUntilIdle stops at its limit', async () => {
   const clock = new VirtualClock({ start: 0 })
   const again = (): void => void clock.setTimer(again, 15)

@@ -20,8 +20,8 @@ export interface VirtualClockOptions {
 }
 
 class Entry implements Timer {
-  readonly at: number
-  readonly rank: number
+  at: number
+  rank: number
   readonly order: number
   /** Whether it is production code's, and so counts as pending. */
   readonly counted: boolean
@@ -88,7 +88,8 @@ export class VirtualClock implements Clock {
   }
 
   afterInput(callback: () => void): void {
-    this.#push(this.#now, callback, true)
+    // After everything that is there already, whatever the tie-break.
+    this.#push(this.#now, callback, true, Number.POSITIVE_INFINITY)
   }
 
   /** How many timers and `afterInput` calls of production code wait. */
@@ -138,9 +139,18 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** Lets time pass without running anything, as a blocked event loop does; what came due meanwhile is late. */
+  /**
+   * Lets time pass without running anything, as a blocked event loop does; what came due meanwhile is late. Timers of production code
+   * fire first, then what the test did meanwhile arrives (it waited in a socket), then `afterInput`: the order of Node's event loop.
+   */
   jump(milliseconds: number): void {
     this.#now += milliseconds
+    for (const entry of this.#heap) {
+      if (entry.counted || entry.at >= this.#now) continue
+      entry.rank = entry.at - this.#now
+      entry.at = this.#now
+    }
+    this.#compact()
   }
 
   /** Lets time pass until nothing waits, or until `limit` milliseconds from now have passed. Returns whether nothing waits. */
@@ -170,8 +180,8 @@ export class VirtualClock implements Clock {
     await this.settle()
   }
 
-  #push(at: number, callback: () => void, counted: boolean): Entry {
-    const entry = new Entry(at, this.#tieBreak?.() ?? 0, ++this.#order, counted, callback, this.#onCancel)
+  #push(at: number, callback: () => void, counted: boolean, rank: number = this.#tieBreak?.() ?? 0): Entry {
+    const entry = new Entry(at, rank, ++this.#order, counted, callback, this.#onCancel)
     if (counted) this.#pending += 1
     const heap = this.#heap
     let index = heap.length
