@@ -10,8 +10,8 @@ export type BodyResult =
   | { readonly ok: true; readonly bytes: Uint8Array }
   | { readonly ok: false; readonly failure: BodyFailure }
 
-/** Response header fields, names in the case they are written in. */
-export type ResponseHeaders = Readonly<Record<string, string>>
+/** Response header fields, names in the case they are written in; a list is one field line per value (`Set-Cookie`). */
+export type ResponseHeaders = Readonly<Record<string, string | string[]>>
 
 /**
  * One HTTP exchange. The head of the request is there from the start; the response is either whole ({@link Exchange.respond}) or a

@@ -162,12 +162,18 @@ export class NodeExchange implements Exchange {
   #respondNow(status: number, headers: ResponseHeaders, body: string): void {
     if (this.#closed) return
     const res = this.#res
-    const head: Record<string, string | number> =
+    const head: Record<string, string | string[] | number> =
       this.commonHeaders === undefined ? { ...headers } : { ...this.commonHeaders, ...headers }
     // 204 has no body, hence no length (RFC 9110 §8.6).
     if (status !== 204) head['Content-Length'] = Buffer.byteLength(body)
-    res.writeHead(status, head)
-    res.end(body)
+    try {
+      res.writeHead(status, head)
+      res.end(body)
+    } catch {
+      // A field that HTTP cannot carry, from an author's hook. Nobody above could catch what is thrown here a tick later.
+      res.writeHead(500, { 'Content-Length': 0 })
+      res.end()
+    }
     if (this.#bodyUnread()) this.#discardBody()
     this.#afterEnd()
   }

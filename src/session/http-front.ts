@@ -5,7 +5,7 @@ import { acceptsJsonAndSse, isJsonContentType } from '../http/accept.ts'
 import { decodeJson } from '../http/body.ts'
 import { Cors } from '../http/cors.ts'
 import { refuseModern } from '../http/era.ts'
-import type { Exchange } from '../http/exchange.ts'
+import type { Exchange, ResponseHeaders } from '../http/exchange.ts'
 import { Guard } from '../http/guard.ts'
 import { parseTarget } from '../http/headers.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
@@ -234,10 +234,7 @@ export class HttpFront {
     try {
       const result = await authenticate(exchange.request)
       if (result instanceof Response) {
-        const headers: Record<string, string> = {}
-        result.headers.forEach((value, name) => {
-          headers[name] = value
-        })
+        const headers = headersOf(result)
         exchange.respond(result.status, headers, await result.text())
         return {
           kind: 'refused',
@@ -282,6 +279,29 @@ export class HttpFront {
 
 const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
 const ANONYMOUS: Checked<Caller> = { kind: 'pass', value: { authInfo: undefined, principal: undefined } }
+
+/** What frames a message (RFC 9110 §6.6, RFC 9112 §6) is ours to say: the body is sent decoded and whole. */
+const FRAMING = new Set(['connection', 'content-encoding', 'content-length', 'keep-alive', 'transfer-encoding'])
+
+/** What a field value may hold (RFC 9110 §5.5); `Headers` takes more than HTTP carries. */
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+/**
+ * The header fields of the hook's response.
+ * @throws TypeError when HTTP cannot carry it
+ */
+function headersOf(response: Response): ResponseHeaders {
+  if (response.status < 200) throw new TypeError(`authenticate returned a Response with the status ${response.status}`)
+  const headers: Record<string, string | string[]> = {}
+  response.headers.forEach((value, name) => {
+    if (FRAMING.has(name)) return
+    if (!FIELD_VALUE.test(value)) throw new TypeError(`authenticate returned a Response whose ${name} HTTP cannot carry`)
+    headers[name] = value
+  })
+  const cookies = response.headers.getSetCookie()
+  if (cookies.length > 0) headers['set-cookie'] = cookies
+  return headers
+}
 
 function refused(refusal: Refusal): { readonly kind: 'refused'; readonly refusal: Refusal } {
   return { kind: 'refused', refusal }
