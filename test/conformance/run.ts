@@ -1,11 +1,10 @@
 /** `npm run conformance`: the official suite against our fixture, its results compared check by check with committed lists. */
 
-import { createServer as createHttpServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
+import { runHttp } from 'sojourn'
 import type { ResponseMode } from 'sojourn'
 
 import { serveBaseline } from './baseline-server.ts'
@@ -50,20 +49,8 @@ const ours: readonly Serving[] = [
   },
 ]
 
-async function serveSojourn(responseMode: ResponseMode): Promise<RunningServer> {
-  const { httpApp } = await import('sojourn')
-  const app = httpApp(createServer, { responseMode, retryInterval: 500 })
-  const http = createHttpServer(app.node)
-  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
-  const { port } = http.address() as AddressInfo
-  return {
-    url: `http://127.0.0.1:${port}/mcp`,
-    close: async () => {
-      await app.close()
-      http.closeAllConnections()
-      await new Promise((resolve) => http.close(resolve))
-    },
-  }
+function serveSojourn(responseMode: ResponseMode): Promise<RunningServer> {
+  return runHttp(createServer, { port: 0, responseMode, retryInterval: 500, handleSignals: false })
 }
 
 async function main(): Promise<number> {
