@@ -115,7 +115,7 @@ const listenRows: Readonly<Record<ListenKey, Row>> = {
   httpKeepAliveTimeout: duration(
     'Listening',
     '75s',
-    'how long an idle HTTP connection is kept; longer than the load balancer in front keeps its own',
+    'how long an idle HTTP connection is kept; longer than a balancer in front does',
     { infinity: true },
   ),
 }

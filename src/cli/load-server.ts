@@ -29,12 +29,20 @@ export async function loadServer(name: string, directory: string): Promise<Creat
     throw fail('a module is a file that ends in .ts, .mts, .js or .mjs.')
   }
   let exports: unknown
+  // A top-level await that nothing can settle leaves the process with nothing to do, and it would end without a word.
+  const stuck = (): void => {
+    process.stderr.write(`sojourn: ${fail('its top-level await never ends.').message}\n`)
+    process.exit(1)
+  }
+  process.once('beforeExit', stuck)
   try {
     const url = pathToFileURL(file).href
     // Node 20 knows no TypeScript. jiti is told the module's own place, so that its imports are found from there.
     exports = await (TYPESCRIPT.includes(extension) ? createJiti(url).import(file) : import(url))
   } catch (error) {
     throw fail(reasonOf(error), error)
+  } finally {
+    process.off('beforeExit', stuck)
   }
   const factory = findFactory(exports)
   if (typeof factory === 'string') throw fail(factory)
@@ -58,7 +66,9 @@ function findFactory(exports: unknown): CreateServer | string {
   if (server !== undefined) {
     return 'it exports a server, but every session needs its own. Export a function that returns a new one: export default () => new McpServer(…).'
   }
-  const names = Object.keys(module).filter((name) => name !== 'module.exports')
+  const names = Object.keys(module)
+    .filter((name) => name !== 'module.exports')
+    .sort()
   const found = names.length === 0 ? 'It exports nothing.' : `It exports ${names.slice(0, 10).join(', ')}.`
   return `it has no factory: its default export, or its export createServer, must be a function that returns a new McpServer. ${found}`
 }

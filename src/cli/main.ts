@@ -19,6 +19,9 @@ const EXIT = { success: 0, failure: 1, usage: 2 } as const
 
 const COMMANDS = ['serve', 'settings'] as const
 
+// Whoever reads our output may stop reading; that ends neither a server nor anything else.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+
 try {
   await run(process.argv.slice(2))
 } catch (error) {

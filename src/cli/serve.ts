@@ -23,12 +23,12 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
 
   const tokenFile = valueOf('authTokens')
   const authenticate = tokenFile === undefined ? undefined : authenticateBearer(readBearerTokens(tokenFile))
-  const createServer = await loadServer(module, process.cwd())
-
   // A promise that the author's code forgot costs that call, not the sessions of everyone else.
   process.on('unhandledRejection', (reason) =>
     log.error('a promise of the server module was rejected, and nobody handled it', { error: reason }),
   )
+  const createServer = await loadServer(module, process.cwd())
+
   const handle = await runHttp(createServer, { ...givenOptions(found), authenticate, logger: log })
   const { sessions } = handle.app
   logEvents(sessions, output, pretty)

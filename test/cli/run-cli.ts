@@ -1,0 +1,105 @@
+/** Runs the command line as its own process, from source, in a directory of its own. */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+import { onTestFinished } from 'vitest'
+
+import { within } from '../support/deferred.ts'
+
+const TSX = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+
+/** Starting takes most of a second, and more where all tests run at once. */
+const DEADLINE = 15_000
+
+/** A running command. */
+export interface RunningCli {
+  readonly child: ChildProcess
+  /** What it has written so far. */
+  readonly stdout: string
+  readonly stderr: string
+  /** Waits until its output has a match. */
+  until(stream: 'stdout' | 'stderr', pattern: RegExp): Promise<RegExpExecArray>
+  /** Waits for its exit code; a signal that killed it is told by name. */
+  exit(): Promise<number | NodeJS.Signals | null>
+}
+
+/** A directory with these files, removed at the end of the test. */
+export function directoryWith(files: Readonly<Record<string, string>>): string {
+  const directory = mkdtempSync(join(tmpdir(), 'sojourn-cli-'))
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true })
+    writeFileSync(join(directory, name), text)
+  }
+  return directory
+}
+
+/** Starts `sojourn` with these arguments; it is killed when the test ends before it. */
+export function startCli(
+  args: readonly string[],
+  options: { cwd?: string; env?: Record<string, string> } = {},
+): RunningCli {
+  const { PATH, HOME, TMPDIR } = process.env
+  const child = spawn(process.execPath, ['--import', TSX, MAIN, ...args], {
+    cwd: options.cwd,
+    // Not the environment of whoever runs the tests: it may hold settings.
+    env: { PATH, HOME, TMPDIR, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const output = { stdout: '', stderr: '' }
+  const waiting = new Set<() => void>()
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      output[name] += text
+      for (const look of waiting) look()
+    })
+  }
+  // 'close' comes after the last output, 'exit' may come before it.
+  const exited = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.once('close', (code, signal) => resolve(code ?? signal))
+  })
+  onTestFinished(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
+  return {
+    child,
+    get stdout() {
+      return output.stdout
+    },
+    get stderr() {
+      return output.stderr
+    },
+    until(stream, pattern) {
+      const found = new Promise<RegExpExecArray>((resolve, reject) => {
+        const look = (): void => {
+          const match = pattern.exec(output[stream])
+          if (match === null) return
+          waiting.delete(look)
+          resolve(match)
+        }
+        waiting.add(look)
+        look()
+        void exited.then((code) => reject(new Error(`it ended with ${code} first; stderr: ${output.stderr}`)))
+      })
+      return within(found, `${pattern} on ${stream}`, DEADLINE)
+    },
+    exit: () => within(exited, `the end of sojourn ${args.join(' ')}`, DEADLINE),
+  }
+}
+
+/** Runs `sojourn` to its end. */
+export async function runCli(
+  args: readonly string[],
+  options: { cwd?: string; env?: Record<string, string> } = {},
+): Promise<{ code: number | NodeJS.Signals | null; stdout: string; stderr: string }> {
+  const cli = startCli(args, options)
+  const code = await cli.exit()
+  return { code, stdout: cli.stdout, stderr: cli.stderr }
+}
