@@ -163,7 +163,9 @@ function checkEntry(
 /** Whether the guard, which reads the entries again when the app is made, takes one. */
 function isGuardEntry(kind: 'host' | 'origin', entry: string): boolean {
   try {
-    return new Guard(kind === 'host' ? { allowedHosts: [entry] } : { allowedOrigins: [entry] }) instanceof Guard
+    return (
+      new Guard(kind === 'host' ? { allowedHosts: [entry] } : { allowedOrigins: [entry] }) instanceof Guard
+    )
   } catch {
     return false
   }
