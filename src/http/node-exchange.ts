@@ -1,7 +1,6 @@
 /** The Node face of an exchange: `IncomingMessage` and `ServerResponse`, without a Web object unless someone asks for one. */
 
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 
 import type { Clock } from '../clock.ts'
 import type { AuthInfo } from '../types.ts'
@@ -72,7 +71,11 @@ export class NodeExchange implements Exchange {
     if (server === undefined) return undefined
     let loopback = loopbackServers.get(server)
     if (loopback === undefined) {
-      loopback = isLoopback(server.address())
+      const address = server.address()
+      // A server that stopped listening has no address any more, while its connections are still served.
+      if (address === null) return isLoopbackHost(this.#req.socket.localAddress ?? '')
+      // A path is a Unix socket: only this machine reaches it.
+      loopback = typeof address === 'string' || isLoopbackHost(address.address)
       loopbackServers.set(server, loopback)
     }
     return loopback
@@ -231,11 +234,7 @@ export class NodeExchange implements Exchange {
 /** How long the rest of a refused body is read and thrown away, in milliseconds. */
 const DISCARD_TIME = 2_000
 
-function isLoopback(address: AddressInfo | string | null): boolean {
-  // A path is a Unix socket: only this machine reaches it.
-  if (typeof address === 'string') return true
-  if (address === null) return false
-  const { address: host } = address
+function isLoopbackHost(host: string): boolean {
   return host === '::1' || host.startsWith('127.') || host.startsWith('::ffff:127.')
 }
 
