@@ -40,7 +40,8 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
     const text = `draining, ${plural(running, 'call')} running; signal again to stop at once`
     output.write({ level: 'info', event: 'draining', text, fields: { running } })
   }
-  for (const signal of STOPPING) process.on(signal, draining)
+  // Before runHttp's own listener, which ends what is idle at once.
+  for (const signal of STOPPING) process.prependListener(signal, draining)
   await handle.finished
   output.write({ level: 'info', event: 'stopped', text: 'stopped' })
 }
