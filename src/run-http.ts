@@ -2,7 +2,7 @@
 
 import type { Server } from 'node:http'
 
-import { systemClock } from './clock.ts'
+import { type Clock, systemClock } from './clock.ts'
 import { httpApp } from './http-app.ts'
 import type { App } from './http-app.ts'
 import { listeningUrl, startListening } from './http/listen.ts'
@@ -20,8 +20,7 @@ export interface HttpServerHandle {
   /** Node's server. */
   readonly server: Server
   /**
-   * Stops: no new connections and sessions, running calls may finish within `drainTimeout`, then everything ends. Idempotent;
-   * resolves as {@link HttpServerHandle.finished}.
+   * Stops: no new sessions, running calls may finish within `drainTimeout`, then everything ends. Idempotent; resolves as {@link HttpServerHandle.finished}.
    */
   close(): Promise<void>
   /** Resolves when the server has stopped, whether by {@link HttpServerHandle.close} or by a signal. */
@@ -34,7 +33,7 @@ export interface HttpServerHandle {
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const
 
 /**
- * Serves MCP over HTTP until it is told to stop. SIGTERM and SIGINT drain: the listener stops accepting, no new sessions open, running
+ * Serves MCP over HTTP until it is told to stop. SIGTERM and SIGINT drain: no new sessions open (503), running
  * calls may finish within `drainTimeout`; then the process ends by itself, if nothing else keeps it. A second signal ends it at once,
  * with the exit code 143 or 130.
  *
@@ -78,12 +77,12 @@ export async function runHttp(
     }
     return finished
   }
-  const ignoreSignals = listen.handleSignals ? onSignals(close) : () => {}
+  const ignoreSignals = listen.handleSignals ? onSignals(clock, close) : () => {}
   async function stop(): Promise<void> {
     try {
-      endpoint.stopAccepting()
+      // Connections are taken until the calls are done: clients answer what a running call asks them, and are told 503, over new ones.
       await app.close({ drain: drainTimeout })
-      await endpoint.closeConnections()
+      await endpoint.close()
     } finally {
       ignoreSignals()
     }
@@ -92,13 +91,17 @@ export async function runHttp(
   return { url, app, server, close, finished, [Symbol.asyncDispose]: close }
 }
 
+/** A signal that comes again so soon is the same one, in milliseconds: Ctrl-C reaches a child of npm from the terminal and from npm. */
+const SAME_SIGNAL = 250
+
 /** Calls back at the first signal; the second ends the process. The result stops listening. */
-function onSignals(onFirst: () => void): () => void {
-  let seen = false
+function onSignals(clock: Clock, onFirst: () => void): () => void {
+  let first: number | undefined
   const listener = (signal: NodeJS.Signals): void => {
-    if (seen) process.exit(SIGNALS[signal as keyof typeof SIGNALS])
-    seen = true
-    onFirst()
+    if (first === undefined) {
+      first = clock.now()
+      onFirst()
+    } else if (clock.now() - first >= SAME_SIGNAL) process.exit(SIGNALS[signal as keyof typeof SIGNALS])
   }
   for (const signal of Object.keys(SIGNALS)) process.on(signal, listener)
   return () => {

@@ -289,8 +289,11 @@ describe('stopping', () => {
 
     const finished = handle.close()
     expect(handle.close()).toBe(handle.finished)
+    // Over an open connection and over a new one: a running call may need an answer of its client that comes over either.
+    expect((await (await open(handle)).request(post(initialize()))).status).toBe(503)
     const refused = await idle.request(post(initialize()))
     expect(refused.status).toBe(503)
+    expect(refused.header('retry-after')).toBe('10')
     expect(refused.header('connection')).toBe('close')
     const answer = await connection.response()
     expect(answer.status).toBe(200)
@@ -333,6 +336,14 @@ describe('stopping', () => {
     expect(process.listenerCount('SIGTERM')).toBe(before + 1)
     await handle.close()
     expect(process.listenerCount('SIGTERM')).toBe(before)
+  })
+
+  it('takes a signal that comes twice at once as one', async () => {
+    const handle = await run({ handleSignals: true })
+    // Were it a second one, the process of this test would end here.
+    process.emit('SIGTERM', 'SIGTERM')
+    process.emit('SIGTERM', 'SIGTERM')
+    await within(handle.finished, 'the end')
   })
 
   it('begins at a signal', async () => {

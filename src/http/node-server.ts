@@ -2,7 +2,6 @@
 
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { Server as NetServer } from 'node:net'
 import type { Socket } from 'node:net'
 
 import type { Clock } from '../clock.ts'
@@ -72,28 +71,19 @@ export class EndpointServer {
     )
   }
 
-  /** Begins to stop: connections that are open may go on, no new one is taken, every response closes its connection. */
-  stopAccepting(): void {
-    if (this.#stopping) return
+  /** Takes no connection any more and ends those there are: idle ones at once, the others when their last bytes are sent or after half a second. */
+  async close(): Promise<void> {
     this.#stopping = true
-    // Not http.Server's own close, which would also close idle connections: clients answer running calls over them.
-    NetServer.prototype.close.call(this.server)
     for (const response of this.#latest.values()) {
       if (response !== undefined && !response.headersSent) response.setHeader('Connection', 'close')
     }
-  }
-
-  /** Ends the connections, idle ones at once, the others when their last bytes are sent or after half a second. */
-  async closeConnections(): Promise<void> {
-    this.stopAccepting()
     const closed = new Promise<void>((resolve) => {
       if (this.#latest.size === 0) resolve()
-      else
-        for (const socket of this.#latest.keys())
-          socket.once('close', () => this.#latest.size === 0 && resolve())
+      for (const socket of this.#latest.keys()) {
+        socket.once('close', () => this.#latest.size === 0 && resolve())
+      }
     })
-    // Also stops the interval in which Node checks its connections; the error that it is closed already does not matter.
-    this.server.close(() => {})
+    this.server.close()
     const grace = this.#options.clock.setTimer(() => this.server.closeAllConnections(), LAST_BYTES_GRACE)
     await closed
     grace.cancel()

@@ -300,6 +300,8 @@ describe('serving', () => {
     await cli.until('stderr', STARTED)
     cli.child.kill(signal)
     await cli.until('stderr', /"draining"/)
+    // A signal that comes again at once is the same one, so the second is a real moment later: time itself is under test.
+    await new Promise((resolve) => setTimeout(resolve, 300))
     cli.child.kill(signal)
     expect(await cli.exit()).toBe(code)
     expect(await call).toBe('cut')
