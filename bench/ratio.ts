@@ -18,10 +18,11 @@ try {
       entries,
       cores,
       load,
-      unavailable: ({ spec }) => (spec.kind === 'ours' && builtState() === 'missing' ? 'not built' : undefined),
+      unavailable: ({ spec }) =>
+        spec.kind === 'ours' && builtState() === 'missing' ? 'not built' : undefined,
     },
     rows,
-    { warmupMs: 1000, roundMs: 400, rounds: 5 },
+    { warmupMs: 2000, roundMs: 400, rounds: 5 },
   )
   const failure = bare?.failure ?? ours?.failure
   const ratio = ratioOf(cpuPerCall(ours), cpuPerCall(bare)).toFixed(2)

@@ -25,7 +25,7 @@ const USAGE = `Usage: npm run bench -- [options]
 `
 
 const QUICK = {
-  calls: { warmupMs: 2500, roundMs: 1000, rounds: 5 },
+  calls: { warmupMs: 2200, roundMs: 900, rounds: 5 },
   memory: [2000],
   opens: { rounds: 3, sessions: 1000 },
 }
@@ -43,7 +43,9 @@ if (options.only === undefined && options.part === undefined && !options.profile
   mkdirSync(join(BENCH_DIR, 'results'), { recursive: true })
   writeFileSync(join(BENCH_DIR, 'results', 'latest.json'), resultsJson(results))
 }
-const failed = [...results.calls, ...results.memory, ...results.opens].some(({ failure }) => failure?.startsWith('failed'))
+const failed = [...results.calls, ...results.memory, ...results.opens].some(({ failure }) =>
+  failure?.startsWith('failed'),
+)
 process.exitCode = failed ? 1 : 0
 
 interface Options {
@@ -85,7 +87,8 @@ async function runBench(): Promise<Results> {
   const cores = findCores()
   const machine = describeMachine(cores)
   const built = builtState()
-  if (built === 'stale') process.stderr.write('note: src/ is newer than dist/; npm run build first to measure it\n')
+  if (built === 'stale')
+    process.stderr.write('note: src/ is newer than dist/; npm run build first to measure it\n')
   const havePeers = peersInstalled()
   const bench: Bench = {
     entries,

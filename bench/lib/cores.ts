@@ -14,7 +14,9 @@ export interface Cores {
 /** The first two cores that this process may use, where `taskset` works and there are two. */
 export function findCores(): Cores {
   const [server, load] = allowedCores()
-  const works = server !== undefined && spawnSync('taskset', ['-c', String(server), process.execPath, '-e', '0']).status === 0
+  const works =
+    server !== undefined &&
+    spawnSync('taskset', ['-c', String(server), process.execPath, '-e', '0']).status === 0
   return works && load !== undefined ? { server, load } : { server: undefined, load: undefined }
 }
 

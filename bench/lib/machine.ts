@@ -59,7 +59,8 @@ function versionOf(name: string): string {
 }
 
 function commit(): string {
-  const git = (...args: string[]): string => spawnSync('git', args, { cwd: BENCH_DIR, encoding: 'utf8' }).stdout?.trim() ?? ''
+  const git = (...args: string[]): string =>
+    spawnSync('git', args, { cwd: BENCH_DIR, encoding: 'utf8' }).stdout?.trim() ?? ''
   const head = git('rev-parse', '--short', 'HEAD')
   if (head === '') return 'unknown'
   return git('status', '--porcelain', '--', '../src') === '' ? head : `${head}+`

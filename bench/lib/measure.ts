@@ -60,7 +60,11 @@ export async function startLoad(entries: BuiltEntries, cores: Cores): Promise<Ch
 }
 
 /** Measures CPU per call of every row, round by round: A B C A B C …, every server up all the while. */
-export async function measureCalls(bench: Bench, rows: readonly Row[], plan: CallPlan): Promise<Measured<Sample>[]> {
+export async function measureCalls(
+  bench: Bench,
+  rows: readonly Row[],
+  plan: CallPlan,
+): Promise<Measured<Sample>[]> {
   const results = rows.map((row): Measured<Sample> => ({ row, samples: [] }))
   const servers = new Map<Row, Child>()
   try {
@@ -77,7 +81,12 @@ export async function measureCalls(bench: Bench, rows: readonly Row[], plan: Cal
         const title = round < 0 ? 'warm-up' : `round ${round + 1} of ${plan.rounds}`
         progress(`calls, ${title}: ${result.row.label}`)
         await attempt(bench, result, async () => {
-          const sample = await callRound(bench.load, server, result.row, round < 0 ? plan.warmupMs : plan.roundMs)
+          const sample = await callRound(
+            bench.load,
+            server,
+            result.row,
+            round < 0 ? plan.warmupMs : plan.roundMs,
+          )
           if (round >= 0) result.samples.push(sample)
         })
       }
@@ -89,7 +98,11 @@ export async function measureCalls(bench: Bench, rows: readonly Row[], plan: Cal
 }
 
 /** Measures what idle sessions hold that clients opened and abandoned. */
-export async function measureMemory(bench: Bench, rows: readonly Row[], counts: readonly number[]): Promise<Measured<MemorySample>[]> {
+export async function measureMemory(
+  bench: Bench,
+  rows: readonly Row[],
+  counts: readonly number[],
+): Promise<Measured<MemorySample>[]> {
   const results = rows.map((row): Measured<MemorySample> => ({ row, samples: [] }))
   for (const result of results) {
     for (const sessions of counts) {

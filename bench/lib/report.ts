@@ -79,13 +79,26 @@ function callTable(calls: readonly Measured<Sample>[]): string {
     if (result.failure !== undefined) return [result.row.label, result.failure]
     const { cpu, perSecond, load, toBare, toFloor } = callFigures(result, calls)
     const generator = result.row.spec.kind === 'null' ? '' : percent(load)
-    return [result.row.label, micros(cpu.median), range(cpu), times(toBare), times(toFloor), count(perSecond), generator]
+    return [
+      result.row.label,
+      micros(cpu.median),
+      range(cpu),
+      times(toBare),
+      times(toFloor),
+      count(perSecond),
+      generator,
+    ]
   })
   for (const sdk of ['v1', 'v2']) {
     const floor = floorOf(calls, sdk)
     if (floor.length === 0) continue
     const bare = calls.find(({ row }) => row.id === 'bare')
-    const cells = [micros(median(floor)), range(summarize(floor)), times(ratioOf(floor, cpuPerCall(bare))), times(1)]
+    const cells = [
+      micros(median(floor)),
+      range(summarize(floor)),
+      times(ratioOf(floor, cpuPerCall(bare))),
+      times(1),
+    ]
     lines.splice(sdk === 'v1' ? 3 : 4, 0, [`floor ${sdk} = bare + McpServer ${sdk}`, ...cells])
   }
   return table(
@@ -103,7 +116,11 @@ function memoryTable(memory: readonly Measured<MemorySample>[]): string {
       return [result.row.label, count(sample.sessions), heapKB.toFixed(1), rssKB.toFixed(1)]
     })
   })
-  return table('Idle sessions whose clients went away', ['', 'sessions', 'heap KB each', 'resident KB each'], lines)
+  return table(
+    'Idle sessions whose clients went away',
+    ['', 'sessions', 'heap KB each', 'resident KB each'],
+    lines,
+  )
 }
 
 function openTable(opens: readonly Measured<Sample>[]): string {
@@ -174,7 +191,9 @@ function table(title: string, head: readonly string[], lines: readonly (readonly
     line
       .map((cell, column) => {
         const width = widths[column] ?? 0
-        return column === 0 || line.length === 2 ? cell.padEnd(column === 0 ? width : 0) : cell.padStart(width)
+        return column === 0 || line.length === 2
+          ? cell.padEnd(column === 0 ? width : 0)
+          : cell.padStart(width)
       })
       .join('  ')
       .trimEnd()

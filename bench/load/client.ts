@@ -18,8 +18,10 @@ export const NO_SESSION = '00000000-0000-4000-8000-000000000000'
 export async function openSession(connection: Connection, port: number): Promise<string> {
   const opened = await connection.ask(post(port, undefined, initializeRequest(0)))
   const id = headerOf(opened, 'mcp-session-id')
-  const answer = opened.status === 200 ? (messagesOf(opened)[0] as { result?: { protocolVersion?: string } }) : {}
-  if (id === undefined || answer.result?.protocolVersion !== PROTOCOL_VERSION) throw unexpected('initialize', opened)
+  const answer =
+    opened.status === 200 ? (messagesOf(opened)[0] as { result?: { protocolVersion?: string } }) : {}
+  if (id === undefined || answer.result?.protocolVersion !== PROTOCOL_VERSION)
+    throw unexpected('initialize', opened)
   const initialized = await connection.ask(post(port, id, INITIALIZED))
   if (initialized.status !== 202) throw unexpected('notifications/initialized', initialized)
   return id
@@ -66,10 +68,13 @@ function post(port: number, session: string | undefined, message: object): Buffe
 }
 
 function headers(port: number, session: string | undefined): string {
-  const own = session === undefined ? '' : `Mcp-Session-Id: ${session}\r\nMcp-Protocol-Version: ${PROTOCOL_VERSION}\r\n`
+  const own =
+    session === undefined ? '' : `Mcp-Session-Id: ${session}\r\nMcp-Protocol-Version: ${PROTOCOL_VERSION}\r\n`
   return `Host: 127.0.0.1:${port}\r\nUser-Agent: sojourn-bench\r\n${own}`
 }
 
 function unexpected(what: string, answer: HttpAnswer): Error {
-  return new Error(`unexpected answer to ${what}: ${answer.head.split('\r\n', 1)[0]} ${answer.body.slice(0, 300)}`)
+  return new Error(
+    `unexpected answer to ${what}: ${answer.head.split('\r\n', 1)[0]} ${answer.body.slice(0, 300)}`,
+  )
 }

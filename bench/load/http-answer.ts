@@ -18,13 +18,15 @@ const LAST_CHUNK = Buffer.from('0\r\n\r\n')
 export function parseAnswer(bytes: Buffer): HttpAnswer | undefined {
   const headEnd = bytes.indexOf(HEAD_END)
   if (headEnd === -1) return undefined
-  const head = bytes.latin1Slice(0, headEnd)
+  const head = bytes.toString('latin1', 0, headEnd)
   const status = Number(head.slice(9, 12))
   const bodyStart = headEnd + HEAD_END.length
   const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
   if (length !== undefined) {
     const bodyEnd = bodyStart + Number(length)
-    return bytes.length < bodyEnd ? undefined : { status, head, body: bytes.utf8Slice(bodyStart, bodyEnd) }
+    return bytes.length < bodyEnd
+      ? undefined
+      : { status, head, body: bytes.toString('utf8', bodyStart, bodyEnd) }
   }
   if (/\r\ntransfer-encoding: *chunked/i.test(head)) {
     if (!bytes.subarray(-LAST_CHUNK.length).equals(LAST_CHUNK)) return undefined
@@ -59,7 +61,7 @@ function unchunk(bytes: Buffer, start: number): string | undefined {
   for (;;) {
     const lineEnd = bytes.indexOf('\r\n', at)
     if (lineEnd === -1) return undefined
-    const size = Number.parseInt(bytes.latin1Slice(at, lineEnd), 16)
+    const size = Number.parseInt(bytes.toString('latin1', at, lineEnd), 16)
     if (Number.isNaN(size)) throw new Error('a chunk without a size')
     if (size === 0) return Buffer.concat(parts).toString()
     const from = lineEnd + 2

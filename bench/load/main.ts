@@ -32,7 +32,9 @@ async function prepare(to: LoadTarget): Promise<void> {
 async function run({ ms }: { ms: number }): Promise<LoadRun> {
   return await measured(async () => {
     const deadline = performance.now() + ms
-    const driven = lanes.map(({ connection, session }) => connection.drive(echoScript(target.port, session), deadline))
+    const driven = lanes.map(({ connection, session }) =>
+      connection.drive(echoScript(target.port, session), deadline),
+    )
     return (await Promise.all(driven)).reduce((sum, calls) => sum + calls, 0)
   })
 }
@@ -78,7 +80,10 @@ function forget(): void {
   opened = []
 }
 
-async function overConnections(to: LoadTarget, work: (connection: Connection) => Promise<void>): Promise<void> {
+async function overConnections(
+  to: LoadTarget,
+  work: (connection: Connection) => Promise<void>,
+): Promise<void> {
   await Promise.all(
     Array.from({ length: to.connections }, async () => {
       const connection = await Connection.open(to.port)

@@ -9,7 +9,10 @@ export function bareListener(): RequestListener {
     readBody(request, (body) => {
       const message = JSON.parse(body) as { id?: unknown }
       const answer = JSON.stringify({ result: ECHO_RESULT, jsonrpc: '2.0', id: message.id })
-      response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(answer) })
+      response.writeHead(200, {
+        'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(answer),
+      })
       response.end(answer)
     })
   }

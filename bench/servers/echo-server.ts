@@ -26,7 +26,11 @@ export async function loadEchoServer(sdk: SdkVersion): Promise<() => EchoServer>
   const { McpServer } = await import('@modelcontextprotocol/server')
   return () => {
     const server = new McpServer({ name: 'echo', version: '1.0.0' })
-    server.registerTool('echo', { description: 'Says it again', inputSchema: z.object({ text: z.string() }) }, echo)
+    server.registerTool(
+      'echo',
+      { description: 'Says it again', inputSchema: z.object({ text: z.string() }) },
+      echo,
+    )
     return server as EchoServer
   }
 }

@@ -28,10 +28,9 @@ if (spec.kind === 'null') {
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve)
   })
-  serveDriver(
-    { cpu, memory: () => memory(server) },
-    { port: (server.address() as AddressInfo).port } satisfies Ready,
-  )
+  serveDriver({ cpu, memory: () => memory(server) }, {
+    port: (server.address() as AddressInfo).port,
+  } satisfies Ready)
 }
 
 async function listener(): Promise<RequestListener> {

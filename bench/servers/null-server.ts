@@ -1,7 +1,14 @@
 /** The official McpServer without HTTP: connected to a transport that does nothing, and driven in process. */
 
 import { loadEchoServer } from './echo-server.ts'
-import { assertEcho, echoRequest, FIRST_ID, INITIALIZED, initializeRequest, PROTOCOL_VERSION } from '../shared/echo.ts'
+import {
+  assertEcho,
+  echoRequest,
+  FIRST_ID,
+  INITIALIZED,
+  initializeRequest,
+  PROTOCOL_VERSION,
+} from '../shared/echo.ts'
 import { cpuMicros } from '../shared/ipc.ts'
 import type { DrivenRun, SdkVersion } from '../shared/types.ts'
 

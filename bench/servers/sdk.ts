@@ -43,43 +43,49 @@ export async function sdkListener(sdk: SdkVersion, mode: AnswerMode): Promise<Re
   // The body is parsed here and handed over, as behind express.json(): cheaper for the SDK than its own reading.
   return (request, response) => {
     if (!admit(request, response)) return
-    if (request.method === 'POST') readBody(request, (body) => void handle(request, response, JSON.parse(body)))
+    if (request.method === 'POST')
+      readBody(request, (body) => void handle(request, response, JSON.parse(body)))
     else void handle(request, response, undefined)
   }
 }
 
-type Loaded = { makeTransport: MakeTransport; admit: (request: IncomingMessage, response: ServerResponse) => boolean }
+type Loaded = {
+  makeTransport: MakeTransport
+  admit: (request: IncomingMessage, response: ServerResponse) => boolean
+}
 
 async function loadV1(mode: AnswerMode): Promise<Loaded> {
   const { StreamableHTTPServerTransport } = await import('@modelcontextprotocol/sdk/server/streamableHttp.js')
   return {
     admit: () => true,
     makeTransport: (initialized) => {
-      const transport = new StreamableHTTPServerTransport({
-        sessionIdGenerator: () => randomUUID(),
-        enableJsonResponse: mode === 'json',
-        onsessioninitialized: (id) => initialized(id, transport),
-      })
+      const transport: InstanceType<typeof StreamableHTTPServerTransport> = new StreamableHTTPServerTransport(
+        {
+          sessionIdGenerator: () => randomUUID(),
+          enableJsonResponse: mode === 'json',
+          onsessioninitialized: (id): void => initialized(id, transport),
+        },
+      )
       return transport
     },
   }
 }
 
 async function loadV2(mode: AnswerMode): Promise<Loaded> {
-  const { NodeStreamableHTTPServerTransport, localhostHostValidation, localhostOriginValidation } = await import(
-    '@modelcontextprotocol/node'
-  )
+  const { NodeStreamableHTTPServerTransport, localhostHostValidation, localhostOriginValidation } =
+    await import('@modelcontextprotocol/node')
   const validHost = localhostHostValidation()
   const validOrigin = localhostOriginValidation()
   return {
     // Its README puts both guards in front on plain node:http.
     admit: (request, response) => validHost(request, response) && validOrigin(request, response),
     makeTransport: (initialized) => {
-      const transport = new NodeStreamableHTTPServerTransport({
-        sessionIdGenerator: () => randomUUID(),
-        enableJsonResponse: mode === 'json',
-        onsessioninitialized: (id) => initialized(id, transport),
-      })
+      const transport: InstanceType<typeof NodeStreamableHTTPServerTransport> =
+        new NodeStreamableHTTPServerTransport({
+          sessionIdGenerator: () => randomUUID(),
+          enableJsonResponse: mode === 'json',
+          onsessioninitialized: (id): void => initialized(id, transport),
+        })
       return transport
     },
   }

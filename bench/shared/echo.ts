@@ -28,7 +28,12 @@ export const INITIALIZED: object = { jsonrpc: '2.0', method: 'notifications/init
 
 /** The measured call. */
 export function echoRequest(id: number): { jsonrpc: '2.0'; id: number; method: string; params: object } {
-  return { jsonrpc: '2.0', id, method: 'tools/call', params: { name: 'echo', arguments: { text: ECHO_TEXT } } }
+  return {
+    jsonrpc: '2.0',
+    id,
+    method: 'tools/call',
+    params: { name: 'echo', arguments: { text: ECHO_TEXT } },
+  }
 }
 
 /** The result that the call must have. */
@@ -38,7 +43,10 @@ export const ECHO_RESULT: { content: { type: 'text'; text: string }[] } = {
 
 /** @throws Error when `message` is not the right answer to the measured call with this id. */
 export function assertEcho(message: unknown, id: number): void {
-  const answer = message as { id?: unknown; result?: { content?: { text?: unknown }[]; isError?: unknown } } | null
+  const answer = message as {
+    id?: unknown
+    result?: { content?: { text?: unknown }[]; isError?: unknown }
+  } | null
   const right =
     answer?.id === id && answer.result?.content?.[0]?.text === ECHO_TEXT && answer.result.isError !== true
   if (!right) throw new Error(`wrong answer to call ${id}: ${JSON.stringify(message)}`)
