@@ -3,9 +3,7 @@
 /**
  * What went wrong, as a closed set; each code's meaning is stable across releases.
  *
- * - `invalid-option`: an option has a value it cannot take (thrown when the app is made; a `RangeError` in the cause chain names it).
  * - `invalid-factory`: `createServer` returned something that is not a server, or one already in use.
- * - `closed`: the app or manager was used after `close()`.
  * - `session-closed`: the session ended before the operation could complete.
  * - `limit-exceeded`: a documented limit refused the operation.
  * - `undeliverable`: a message has no connection it could travel on.
@@ -15,9 +13,7 @@
  * - `listen`: the HTTP server cannot listen where it was told to.
  */
 export type SojournErrorCode =
-  | 'invalid-option'
   | 'invalid-factory'
-  | 'closed'
   | 'session-closed'
   | 'limit-exceeded'
   | 'undeliverable'

@@ -29,6 +29,7 @@ export {
   type SessionRequestOptions,
   Sessions,
 } from './session/sessions.ts'
+export type { SettingRule, SettingValue } from './setting-value.ts'
 export { type Setting, type SettingGroup, type SettingKey, settings } from './settings.ts'
 export type { Awaitable, EventLog, EventLogPage, LoggedEvent } from './stream/event-log.ts'
 export { type EventLogLimits, MemoryEventLog } from './stream/memory-event-log.ts'

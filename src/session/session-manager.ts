@@ -28,7 +28,7 @@ import { EventHub } from './events.ts'
 import { type Caller, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
-import { openSession, recordAnswer } from './opening.ts'
+import { NOT_CREATED, openSession, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
 import { type Refusal, sendRefusal } from './refusal.ts'
 import { Load, type Runtime } from './runtime.ts'
@@ -88,9 +88,13 @@ export class StreamableHTTPSessionManager {
   readonly #front: HttpFront
   readonly #table: SessionTable
   readonly #stateless = new Set<Session>()
+  /** Every `initialize` on its way, as what makes it fail. */
+  readonly #openings = new Set<(refusal: Refusal) => void>()
   readonly #single: boolean
   #everOpened = false
   #draining = false
+  #closed = false
+  #warnedOfUse = false
   #closing: Promise<void> | undefined
 
   /**
@@ -156,6 +160,8 @@ export class StreamableHTTPSessionManager {
     if (this.#closing !== undefined) return this.#closing
     const drain = options?.drain === undefined ? 0 : durationArgument('drain', options.drain)
     this.#draining = true
+    // What is not open by now will not be: nobody has to wait for it.
+    for (const refuse of [...this.#openings]) refuse(SHUTTING_DOWN)
     this.#closing = this.#shutDown(drain)
     return this.#closing
   }
@@ -177,11 +183,21 @@ export class StreamableHTTPSessionManager {
       sliceStart = clock.now()
     }
     this.sessions.end()
+    this.#closed = true
     await this.#runtime.eventLog?.close()
+  }
+
+  #warnOfUseAfterClose(): void {
+    if (this.#warnedOfUse) return
+    this.#warnedOfUse = true
+    this.#runtime.log.error(
+      'a request came after close(): the app opens no session any more and knows none; make a new one with httpApp()',
+    )
   }
 
   async #serve(exchange: Exchange): Promise<void> {
     if (this.#draining) exchange.commonHeaders = CLOSE_CONNECTION
+    if (this.#closed) this.#warnOfUseAfterClose()
     const admitted = this.#front.admit(exchange)
     if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
     if (admitted.kind !== 'pass') return
@@ -292,31 +308,19 @@ export class StreamableHTTPSessionManager {
     this.#everOpened = true
     const record = newRecord(caller.principal, clock.wallTime(), request.params)
     const session = new Session(this.#runtime, record, this.#table, false)
-    const outcome = await openSession(session, request, exchange, caller.authInfo)
-    if (outcome.kind === 'failed') {
-      const { status, response } = outcome
-      const error =
-        'error' in response
-          ? response.error
-          : { code: JsonRpcErrorCode.INTERNAL_ERROR, message: 'Internal error' }
-      this.#refuse(exchange, {
-        status,
-        code: error.code,
-        message: error.message,
-        cause: 'initialize',
-        id: request.id,
-      })
-    }
+    let outcome = await openSession(session, request, exchange, caller.authInfo, this.#openings)
+    // The app may have been closed between the server's answer and now.
+    if (this.#draining && outcome.kind === 'answered')
+      outcome = { kind: 'failed', refusal: { ...SHUTTING_DOWN, id: request.id } }
+    if (outcome.kind === 'failed') this.#refuse(exchange, outcome.refusal)
     const response = outcome.kind === 'answered' ? outcome.response : undefined
     const succeeded = response !== undefined && recordAnswer(session, response)
-    const refused = succeeded && (this.#draining ? SHUTTING_DOWN : undefined)
-    if (refused) this.#refuse(exchange, { ...refused, id: request.id })
-    const opened = succeeded && !refused && !exchange.closed && session.state === 'opening'
+    const opened = succeeded && !exchange.closed && session.state === 'opening'
     if (!opened) {
       slot.release()
       session.close('failed', 'initialize did not succeed')
       // An error of the server's own is passed on; it travels like any answer, but without an id.
-      if (response !== undefined && !refused)
+      if (response !== undefined)
         new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(
           request,
           response,
@@ -373,7 +377,7 @@ export class StreamableHTTPSessionManager {
     } catch (thrown) {
       session.close('failed')
       log.error('createServer failed', { error: thrown, message: messageOf(thrown) })
-      this.#refuse(exchange, { ...FACTORY_FAILED, id })
+      this.#refuse(exchange, { ...NOT_CREATED, id })
       return
     }
     if (session.state === 'closed') return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
@@ -484,13 +488,6 @@ const SHUTTING_DOWN: Refusal = {
   message: 'Service Unavailable: the server is shutting down',
   cause: 'draining',
   headers: { 'Retry-After': '10' },
-}
-
-const FACTORY_FAILED: Refusal = {
-  status: 500,
-  code: JsonRpcErrorCode.INTERNAL_ERROR,
-  message: 'Internal error: the server could not be created',
-  cause: 'initialize',
 }
 
 const ALREADY_INITIALIZED: Refusal = {
