@@ -33,6 +33,8 @@ export interface ServedProbe {
   /** Requests whose response has ended. */
   readonly answered: Inbox<Answered>
   readonly events: Inbox<SessionEvent>
+  /** Whether GETs reach the app; may be changed. */
+  get: 'open' | 'refused'
   /** The first GET stream was opened. */
   getOpened(): Promise<unknown>
 }
@@ -63,20 +65,22 @@ export async function serveProbe(
         const request = { method: req.method ?? '', lastEventId }
         requests.add(request)
         res.once('close', () => answered.add({ ...request, status: res.statusCode }))
-        if (get === 'refused' && req.method === 'GET') res.writeHead(405, { Allow: 'POST' }).end()
+        if (result.get === 'refused' && req.method === 'GET') res.writeHead(405, { Allow: 'POST' }).end()
         else app.node(req, res)
       },
     },
   )
-  served.app.sessions.subscribe((event) => events.add(event))
-  return {
+  const result: ServedProbe = {
     served,
     url: served.url,
     probe: built,
     requests,
     answered,
     events,
+    get,
     getOpened: () =>
       events.first((event) => event.type === 'stream.opened' && event.kind === 'get', 'a GET stream'),
   }
+  served.app.sessions.subscribe((event) => events.add(event))
+  return result
 }
