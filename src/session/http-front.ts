@@ -281,7 +281,13 @@ const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
 const ANONYMOUS: Checked<Caller> = { kind: 'pass', value: { authInfo: undefined, principal: undefined } }
 
 /** What frames a message (RFC 9110 §6.6, RFC 9112 §6) is ours to say: the body is sent decoded and whole. */
-const FRAMING = new Set(['connection', 'content-encoding', 'content-length', 'keep-alive', 'transfer-encoding'])
+const FRAMING = new Set([
+  'connection',
+  'content-encoding',
+  'content-length',
+  'keep-alive',
+  'transfer-encoding',
+])
 
 /** What a field value may hold (RFC 9110 §5.5); `Headers` takes more than HTTP carries. */
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
@@ -291,11 +297,13 @@ const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
  * @throws TypeError when HTTP cannot carry it
  */
 function headersOf(response: Response): ResponseHeaders {
-  if (response.status < 200) throw new TypeError(`authenticate returned a Response with the status ${response.status}`)
+  if (response.status < 200)
+    throw new TypeError(`authenticate returned a Response with the status ${response.status}`)
   const headers: Record<string, string | string[]> = {}
   response.headers.forEach((value, name) => {
     if (FRAMING.has(name)) return
-    if (!FIELD_VALUE.test(value)) throw new TypeError(`authenticate returned a Response whose ${name} HTTP cannot carry`)
+    if (!FIELD_VALUE.test(value))
+      throw new TypeError(`authenticate returned a Response whose ${name} HTTP cannot carry`)
     headers[name] = value
   })
   const cookies = response.headers.getSetCookie()

@@ -36,7 +36,11 @@ export function initializeParams(version: string = VERSIONS[0], capabilities: ob
 }
 
 /** An `initialize` request. */
-export function initialize(version: string = VERSIONS[0], capabilities: object = {}, id: string | number = ID): object {
+export function initialize(
+  version: string = VERSIONS[0],
+  capabilities: object = {},
+  id: string | number = ID,
+): object {
   return rpc('initialize', initializeParams(version, capabilities), id)
 }
 
@@ -78,7 +82,9 @@ export async function openSession(
   if (id === undefined) throw new Error('initialize was answered without a session id')
   const sessionHeaders = { 'Mcp-Session-Id': id, 'Mcp-Protocol-Version': version }
   if (initialized) {
-    const accepted = await server.request(post(notification('notifications/initialized'), { ...headers, ...sessionHeaders }))
+    const accepted = await server.request(
+      post(notification('notifications/initialized'), { ...headers, ...sessionHeaders }),
+    )
     expect(accepted.status).toBe(202)
     await accepted.ended()
   }
@@ -109,7 +115,8 @@ export async function expectError(response: RawResponse, expected: ExpectedError
     jsonrpc: '2.0',
     error: {
       code: expected.code,
-      message: typeof expected.message === 'string' ? expected.message : expect.stringMatching(expected.message),
+      message:
+        typeof expected.message === 'string' ? expected.message : expect.stringMatching(expected.message),
       ...('data' in expected && { data: expected.data }),
     },
     id: expected.id ?? null,

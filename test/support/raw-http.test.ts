@@ -21,7 +21,11 @@ async function connectTo(listener: RequestListener): Promise<RawConnection> {
 
 test('two pipelined responses, one of a length and one chunked', async () => {
   const connection = await connectTo((req, res) => {
-    if (req.url === '/a') res.setHeader('X-Twice', ['1', '2']).writeHead(201, { 'Content-Length': 2 }).end('aß'.slice(0, 2).replace('ß', 'b'))
+    if (req.url === '/a')
+      res
+        .setHeader('X-Twice', ['1', '2'])
+        .writeHead(201, { 'Content-Length': 2 })
+        .end('aß'.slice(0, 2).replace('ß', 'b'))
     else {
       res.write('one')
       res.end('two')

@@ -41,7 +41,10 @@ const v1: Sdk = {
       state.closed = true
     }
     if (initialize !== undefined) {
-      server.server.setRequestHandler(InitializeRequestSchema, async (request) => await initialize(request.params))
+      server.server.setRequestHandler(
+        InitializeRequestSchema,
+        async (request) => await initialize(request.params),
+      )
     }
     return wrap(server, state)
   },
@@ -60,7 +63,10 @@ const v2: Sdk = {
       state.closed = true
     }
     if (initialize !== undefined) {
-      server.server.setRequestHandler('initialize', async (request) => (await initialize(request.params)) as never)
+      server.server.setRequestHandler(
+        'initialize',
+        async (request) => (await initialize(request.params)) as never,
+      )
     }
     return wrap(server, state)
   },

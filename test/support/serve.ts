@@ -114,7 +114,13 @@ export async function serve(
       // Sockets tell of their end, and rejections are reported, one turn of the event loop later.
       for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve))
       expect(rejections, 'unhandled rejections').toEqual([])
-      expect(app.sessions.counts, 'what is left of sessions').toEqual({ total: 0, active: 0, idle: 0, opening: 0, requests: 0 })
+      expect(app.sessions.counts, 'what is left of sessions').toEqual({
+        total: 0,
+        active: 0,
+        idle: 0,
+        opening: 0,
+        requests: 0,
+      })
       expect(timers(), 'timers left').toBe(0)
     } finally {
       process.off('unhandledRejection', onRejection)
@@ -137,7 +143,10 @@ export async function serve(
     },
     async until(type, count = 1) {
       const found = (): SessionEvent | undefined => events.filter((event) => event.type === type)[count - 1]
-      await waitFor(() => found() !== undefined, `${count} × ${type} (so far: ${events.map((event) => event.type).join(', ')})`)
+      await waitFor(
+        () => found() !== undefined,
+        `${count} × ${type} (so far: ${events.map((event) => event.type).join(', ')})`,
+      )
       return found() as SessionEvent
     },
     waitFor,

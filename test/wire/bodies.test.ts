@@ -5,7 +5,16 @@ import { expect, test } from 'vitest'
 import type { McpServerLike } from '../../src/types.ts'
 import { within } from '../support/deferred.ts'
 import { FakeServer } from '../support/fake-server.ts'
-import { expectError, expectNothing, ID, initialize, openSession, post, POST_HEADERS, rpc } from '../support/mcp-wire.ts'
+import {
+  expectError,
+  expectNothing,
+  ID,
+  initialize,
+  openSession,
+  post,
+  POST_HEADERS,
+  rpc,
+} from '../support/mcp-wire.ts'
 import { encodeChunk, encodeRequest, LAST_CHUNK, type RawConnection } from '../support/raw-http.ts'
 import { serve, type Served } from '../support/serve.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
@@ -32,13 +41,21 @@ function padded(message: object, bytes: number): string {
 }
 
 /** Sends only the head of a POST. */
-async function sendHead(connection: RawConnection, server: Served, headers: Record<string, string>): Promise<void> {
+async function sendHead(
+  connection: RawConnection,
+  server: Served,
+  headers: Record<string, string>,
+): Promise<void> {
   await connection.write(
     encodeRequest({ method: 'POST', headers: { ...POST_HEADERS, ...headers } }, `127.0.0.1:${server.port}`),
   )
 }
 
-const TOO_LARGE = { status: 413, code: -32000, message: 'Payload Too Large: Request body must not exceed 4194304 bytes' }
+const TOO_LARGE = {
+  status: 413,
+  code: -32000,
+  message: 'Payload Too Large: Request body must not exceed 4194304 bytes',
+}
 
 test('a connection serves one POST after the other', async () => {
   const server = await serve(fake)
@@ -84,7 +101,14 @@ test('a chunked body is a body, its chunks cut anywhere, also within a character
   const server = await serve(fake)
   const connection = await server.connect()
   await sendHead(connection, server, { 'Transfer-Encoding': 'chunked' })
-  const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 'ünï', method: 'initialize', params: { protocolVersion: '2025-11-25' } }))
+  const body = Buffer.from(
+    JSON.stringify({
+      jsonrpc: '2.0',
+      id: 'ünï',
+      method: 'initialize',
+      params: { protocolVersion: '2025-11-25' },
+    }),
+  )
   for (let at = 0; at < body.length; at += 7) await connection.write(encodeChunk(body.subarray(at, at + 7)))
   await connection.write(LAST_CHUNK)
   const response = await connection.response()
@@ -209,7 +233,9 @@ test('deadline 30 s: a body that has not arrived by then is 408, however it tric
     code: -32000,
     message: 'Request Timeout: the body did not arrive within 30000 ms',
   })
-  expect(server.events).toMatchObject([{ type: 'request.refused', status: 408, cause: 'body-timeout', option: 'bodyTimeout' }])
+  expect(server.events).toMatchObject([
+    { type: 'request.refused', status: 408, cause: 'body-timeout', option: 'bodyTimeout' },
+  ])
   expectNothing(server)
   await server.clock.advance(2000)
   await connection.closed()
@@ -291,20 +317,32 @@ test.each([
   ['a form', 'jsonrpc=2.0&method=ping'],
 ])('not JSON → 400 -32700: %s', async (_, body) => {
   const server = await serveNothing()
-  await expectError(await server.request(post(body)), { status: 400, code: -32700, message: 'Parse error: Invalid JSON' })
+  await expectError(await server.request(post(body)), {
+    status: 400,
+    code: -32700,
+    message: 'Parse error: Invalid JSON',
+  })
   expectNothing(server)
 })
 
 test('a POST without a body at all is not JSON', async () => {
   const server = await serveNothing()
-  await expectError(await server.request(post(undefined)), { status: 400, code: -32700, message: 'Parse error: Invalid JSON' })
+  await expectError(await server.request(post(undefined)), {
+    status: 400,
+    code: -32700,
+    message: 'Parse error: Invalid JSON',
+  })
 })
 
 test('JSON nested a million levels deep is refused, and the process lives', async () => {
   const server = await serveNothing()
   const response = await server.request(post('['.repeat(MIB) + ']'.repeat(MIB)))
   expect(response.status).toBe(400)
-  expect(await response.json()).toMatchObject({ jsonrpc: '2.0', id: null, error: { code: expect.any(Number) } })
+  expect(await response.json()).toMatchObject({
+    jsonrpc: '2.0',
+    id: null,
+    error: { code: expect.any(Number) },
+  })
   expectNothing(server)
 })
 
@@ -328,18 +366,31 @@ test.each<[string, string, string | number | null]>([
   ['params that are an array', '{"jsonrpc":"2.0","id":"x","method":"ping","params":[1]}', 'x'],
   ['params that are a string', '{"jsonrpc":"2.0","id":"x","method":"ping","params":"p"}', 'x'],
   ['params that are null', '{"jsonrpc":"2.0","id":"x","method":"ping","params":null}', 'x'],
-  ['result and error together', '{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"m"}}', null],
+  [
+    'result and error together',
+    '{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"m"}}',
+    null,
+  ],
   ['method and result together', '{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}', 1],
   ['an error without a message', '{"jsonrpc":"2.0","id":1,"error":{"code":1}}', null],
   ['an error whose code is a string', '{"jsonrpc":"2.0","id":1,"error":{"code":"1","message":"m"}}', null],
   ['a result that is no object', '{"jsonrpc":"2.0","id":1,"result":1}', null],
   ['a result without an id', '{"jsonrpc":"2.0","result":{}}', null],
   ['an empty batch', '[]', null],
-  ['a batch with one bad message', '[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2}]', null],
+  [
+    'a batch with one bad message',
+    '[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2}]',
+    null,
+  ],
   ['a batch within a batch', '[[{"jsonrpc":"2.0","id":1,"method":"ping"}]]', null],
 ])('not JSON-RPC → 400 -32600: %s', async (_, body, id) => {
   const server = await serveNothing()
-  await expectError(await server.request(post(body)), { status: 400, code: -32600, message: /^Invalid Request: /, id })
+  await expectError(await server.request(post(body)), {
+    status: 400,
+    code: -32600,
+    message: /^Invalid Request: /,
+    id,
+  })
   expect(server.events).toMatchObject([{ type: 'request.refused', status: 400, cause: 'json-rpc' }])
   expectNothing(server)
 })

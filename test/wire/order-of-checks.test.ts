@@ -66,12 +66,15 @@ async function expectAdmitted(server: Served, response: Promise<RawResponse>): P
 }
 
 describe('1. method and target', () => {
-  test.each(['PUT', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT'])('%s → 405 with Allow', async (method) => {
-    const server = await serveNothing()
-    await expectError(await server.request({ method }), METHOD_NOT_ALLOWED)
-    expect(server.events).toMatchObject([{ type: 'request.refused', status: 405, cause: 'method' }])
-    expectNothing(server)
-  })
+  test.each(['PUT', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT'])(
+    '%s → 405 with Allow',
+    async (method) => {
+      const server = await serveNothing()
+      await expectError(await server.request({ method }), METHOD_NOT_ALLOWED)
+      expect(server.events).toMatchObject([{ type: 'request.refused', status: 405, cause: 'method' }])
+      expectNothing(server)
+    },
+  )
 
   test('HEAD → 405 with Allow, and no body', async () => {
     const server = await serveNothing()
@@ -118,30 +121,45 @@ describe('1. method and target', () => {
     }
   })
 
-  test.each(['*', 'ftp://127.0.0.1/mcp', 'mcp'])('a target that is neither is refused: %s', async (target) => {
-    const server = await serveNothing()
-    const response = await server.request({ ...post(initialize()), target })
-    expect(response.status).toBe(400)
-    expectNothing(server)
-  })
+  test.each(['*', 'ftp://127.0.0.1/mcp', 'mcp'])(
+    'a target that is neither is refused: %s',
+    async (target) => {
+      const server = await serveNothing()
+      const response = await server.request({ ...post(initialize()), target })
+      expect(response.status).toBe(400)
+      expectNothing(server)
+    },
+  )
 })
 
 describe('2. Host', () => {
   test.each(everyMethod)('%s to a host that is not ours → 403', async (_, request) => {
     const server = await serveNothing({ corsOrigins: ['https://app.example.com'] })
-    await expectError(await server.request(request({ Host: 'evil.example' })), invalidHost('evil.example') as never)
-    expect(server.events).toMatchObject([{ type: 'request.refused', status: 403, cause: 'host', option: 'allowedHosts' }])
+    await expectError(
+      await server.request(request({ Host: 'evil.example' })),
+      invalidHost('evil.example') as never,
+    )
+    expect(server.events).toMatchObject([
+      { type: 'request.refused', status: 403, cause: 'host', option: 'allowedHosts' },
+    ])
     expect(server.logs).toMatchObject([{ level: 'warn', message: expect.stringContaining('allowedHosts') }])
     expectNothing(server)
   })
 
-  test.each(['localhost', 'LocalHost', 'localhost.', 'localhost:1', '127.0.0.1', '127.0.0.1:65535', '127.8.9.10', '[::1]', '[::1]:80'])(
-    'bound to loopback: loopback names pass, any port: %s',
-    async (host) => {
-      const server = await serve(fake)
-      await expectAdmitted(server, server.request(post(initialize(), { Host: host })))
-    },
-  )
+  test.each([
+    'localhost',
+    'LocalHost',
+    'localhost.',
+    'localhost:1',
+    '127.0.0.1',
+    '127.0.0.1:65535',
+    '127.8.9.10',
+    '[::1]',
+    '[::1]:80',
+  ])('bound to loopback: loopback names pass, any port: %s', async (host) => {
+    const server = await serve(fake)
+    await expectAdmitted(server, server.request(post(initialize(), { Host: host })))
+  })
 
   test.each([
     'evil.example',
@@ -175,7 +193,11 @@ describe('2. Host', () => {
     const server = await serveNothing()
     const connection = await server.connect()
     await connection.write('GET /mcp HTTP/1.0\r\n\r\n')
-    await expectError(await connection.response(), { status: 403, code: -32000, message: 'Missing Host header' })
+    await expectError(await connection.response(), {
+      status: 403,
+      code: -32000,
+      message: 'Missing Host header',
+    })
   })
 
   test('what a stranger sends is repeated in print only, and not all of it', async () => {
@@ -199,22 +221,30 @@ describe('2. Host', () => {
     },
   )
 
-  test.each(['mcp.example.com', 'MCP.Example.COM', 'mcp.example.com.', 'mcp.example.com:8443', '192.0.2.7:80', '[2001:db8::1]'])(
-    'bound to all addresses: the list counts, by name: %s passes',
-    async (host) => {
-      const server = await serve(fake, { allowedHosts: ['mcp.example.com', '192.0.2.7', '2001:DB8::1'] }, open)
-      await expectAdmitted(server, server.request(post(initialize(), { Host: host })))
-    },
-  )
+  test.each([
+    'mcp.example.com',
+    'MCP.Example.COM',
+    'mcp.example.com.',
+    'mcp.example.com:8443',
+    '192.0.2.7:80',
+    '[2001:db8::1]',
+  ])('bound to all addresses: the list counts, by name: %s passes', async (host) => {
+    const server = await serve(fake, { allowedHosts: ['mcp.example.com', '192.0.2.7', '2001:DB8::1'] }, open)
+    await expectAdmitted(server, server.request(post(initialize(), { Host: host })))
+  })
 
-  test.each(['example.com', 'a.mcp.example.com', 'mcp.example.com.evil.example', 'xmcp.example.com', 'localhost', '192.0.2.70'])(
-    'bound to all addresses: the list counts, by name: %s does not pass',
-    async (host) => {
-      const server = await serveNothing({ allowedHosts: ['mcp.example.com', '192.0.2.7'] }, open)
-      await expectError(await server.request(post(initialize(), { Host: host })), invalidHost(host) as never)
-      expectNothing(server)
-    },
-  )
+  test.each([
+    'example.com',
+    'a.mcp.example.com',
+    'mcp.example.com.evil.example',
+    'xmcp.example.com',
+    'localhost',
+    '192.0.2.70',
+  ])('bound to all addresses: the list counts, by name: %s does not pass', async (host) => {
+    const server = await serveNothing({ allowedHosts: ['mcp.example.com', '192.0.2.7'] }, open)
+    await expectError(await server.request(post(initialize(), { Host: host })), invalidHost(host) as never)
+    expectNothing(server)
+  })
 
   test('an entry with a port counts with that port only', async () => {
     const server = await serve(fake, { allowedHosts: ['mcp.example.com:8443'] }, open)
@@ -254,13 +284,16 @@ describe('2. Origin', () => {
     expectNothing(server)
   })
 
-  test.each(['http://localhost', 'http://localhost:5173', 'https://LOCALHOST:1', 'http://127.0.0.1:8080', 'http://[::1]:3000'])(
-    'bound to loopback: loopback origins pass: %s',
-    async (origin) => {
-      const server = await serve(fake)
-      await expectAdmitted(server, server.request(post(initialize(), { Origin: origin })))
-    },
-  )
+  test.each([
+    'http://localhost',
+    'http://localhost:5173',
+    'https://LOCALHOST:1',
+    'http://127.0.0.1:8080',
+    'http://[::1]:3000',
+  ])('bound to loopback: loopback origins pass: %s', async (origin) => {
+    const server = await serve(fake)
+    await expectAdmitted(server, server.request(post(initialize(), { Origin: origin })))
+  })
 
   test.each([
     'null',
@@ -292,7 +325,11 @@ describe('2. Origin', () => {
 
   const options = {
     allowedHosts: ['mcp.example.com'],
-    allowedOrigins: ['https://app.example.com', 'https://other.example.com:8443/', 'chrome-extension://abcdefgh'],
+    allowedOrigins: [
+      'https://app.example.com',
+      'https://other.example.com:8443/',
+      'chrome-extension://abcdefgh',
+    ],
     corsOrigins: ['https://cors.example.com'],
   }
 
@@ -304,7 +341,10 @@ describe('2. Origin', () => {
     'https://cors.example.com',
   ])('the list counts, as a whole, cors-origins included: %s passes', async (origin) => {
     const server = await serve(fake, options, { host: '0.0.0.0' })
-    await expectAdmitted(server, server.request(post(initialize(), { Host: 'mcp.example.com', Origin: origin })))
+    await expectAdmitted(
+      server,
+      server.request(post(initialize(), { Host: 'mcp.example.com', Origin: origin })),
+    )
   })
 
   test.each([
@@ -387,7 +427,8 @@ describe('3. CORS', () => {
     expect(before.header('access-control-allow-origin')).toBe('*')
     const response = await server.request(post(initialize(), { Origin: 'https://anywhere.example' }))
     expect(response.header('access-control-allow-origin')).toBe('*')
-    for (const one of [before, response]) expect(one.header('access-control-allow-credentials')).toBeUndefined()
+    for (const one of [before, response])
+      expect(one.header('access-control-allow-credentials')).toBeUndefined()
   })
 
   test('answers expose Mcp-Session-Id and WWW-Authenticate, refusals too', async () => {
@@ -439,13 +480,19 @@ describe('3. CORS', () => {
     const response = await server.request(post(initialize(), { Origin: 'https://plain.example.com' }))
     expect(response.status).toBe(200)
     expect(response.header('access-control-allow-origin')).toBeUndefined()
-    await expectError(await server.request(preflight({ Origin: 'https://plain.example.com' })), METHOD_NOT_ALLOWED)
+    await expectError(
+      await server.request(preflight({ Origin: 'https://plain.example.com' })),
+      METHOD_NOT_ALLOWED,
+    )
   })
 
   test('OPTIONS that is no preflight → 405', async () => {
     const server = await serveNothing({ corsOrigins: [origin] })
     await expectError(await server.request({ method: 'OPTIONS' }), METHOD_NOT_ALLOWED)
-    await expectError(await server.request({ method: 'OPTIONS', headers: { Origin: origin } }), METHOD_NOT_ALLOWED)
+    await expectError(
+      await server.request({ method: 'OPTIONS', headers: { Origin: origin } }),
+      METHOD_NOT_ALLOWED,
+    )
   })
 
   test('without CORS no answer carries it', async () => {
@@ -460,44 +507,54 @@ describe('3. CORS', () => {
 describe('4. authentication', () => {
   const alice: AuthInfo = { token: 'a', clientId: 'client', scopes: [], extra: { sub: 'alice' } }
 
-  test.each([401, 403])('the hook answers %i with its own headers and body, before any session is looked up', async (status) => {
-    const server = await serve(fake, {
-      clock: new VirtualClock(),
-      sessionIdleTimeout: '10m',
-      authenticate: (request) =>
-        request.headers.get('authorization') === 'Bearer a'
-          ? alice
-          : new Response('{"error":"invalid_token"}', {
-              status,
-              headers: {
-                'WWW-Authenticate': 'Bearer resource_metadata="https://mcp.example.com/.well-known/x"',
-                'Content-Type': 'application/json; charset=utf-8',
-                'X-Own': 'yes',
-              },
-            }),
-    })
-    const session = await openSession(server, { headers: { Authorization: 'Bearer a' } })
-    await server.waitFor(() => server.app.sessions.get(session.id)?.state === 'idle', 'the end of the exchange')
-    const expiresIn = server.app.sessions.get(session.id)?.expiresIn
-    await server.clock.advance(1000)
-    for (const request of [post(rpc('ping'), session.headers), get(session.headers), del(session.headers)]) {
-      const response = await server.request(request)
-      expect(response.status).toBe(status)
-      expect(response.header('www-authenticate')).toBe(
-        'Bearer resource_metadata="https://mcp.example.com/.well-known/x"',
+  test.each([401, 403])(
+    'the hook answers %i with its own headers and body, before any session is looked up',
+    async (status) => {
+      const server = await serve(fake, {
+        clock: new VirtualClock(),
+        sessionIdleTimeout: '10m',
+        authenticate: (request) =>
+          request.headers.get('authorization') === 'Bearer a'
+            ? alice
+            : new Response('{"error":"invalid_token"}', {
+                status,
+                headers: {
+                  'WWW-Authenticate': 'Bearer resource_metadata="https://mcp.example.com/.well-known/x"',
+                  'Content-Type': 'application/json; charset=utf-8',
+                  'X-Own': 'yes',
+                },
+              }),
+      })
+      const session = await openSession(server, { headers: { Authorization: 'Bearer a' } })
+      await server.waitFor(
+        () => server.app.sessions.get(session.id)?.state === 'idle',
+        'the end of the exchange',
       )
-      expect(response.header('content-type')).toBe('application/json; charset=utf-8')
-      expect(response.header('x-own')).toBe('yes')
-      expect(response.header('mcp-session-id')).toBeUndefined()
-      expect(await response.text()).toBe('{"error":"invalid_token"}')
-    }
-    expect(server.app.sessions.get(session.id)?.expiresIn).toBe((expiresIn ?? 0) - 1000)
-    expect(server.events.filter(({ type }) => type === 'request.refused')).toMatchObject([
-      { status, cause: 'authentication' },
-      { status, cause: 'authentication' },
-      { status, cause: 'authentication' },
-    ])
-  })
+      const expiresIn = server.app.sessions.get(session.id)?.expiresIn
+      await server.clock.advance(1000)
+      for (const request of [
+        post(rpc('ping'), session.headers),
+        get(session.headers),
+        del(session.headers),
+      ]) {
+        const response = await server.request(request)
+        expect(response.status).toBe(status)
+        expect(response.header('www-authenticate')).toBe(
+          'Bearer resource_metadata="https://mcp.example.com/.well-known/x"',
+        )
+        expect(response.header('content-type')).toBe('application/json; charset=utf-8')
+        expect(response.header('x-own')).toBe('yes')
+        expect(response.header('mcp-session-id')).toBeUndefined()
+        expect(await response.text()).toBe('{"error":"invalid_token"}')
+      }
+      expect(server.app.sessions.get(session.id)?.expiresIn).toBe((expiresIn ?? 0) - 1000)
+      expect(server.events.filter(({ type }) => type === 'request.refused')).toMatchObject([
+        { status, cause: 'authentication' },
+        { status, cause: 'authentication' },
+        { status, cause: 'authentication' },
+      ])
+    },
+  )
 
   test('it is called once per request, and not for what was refused before', async () => {
     let calls = 0
@@ -520,7 +577,10 @@ describe('4. authentication', () => {
     const connection = await server.connect()
     await connection.write(
       encodeRequest(
-        { method: 'POST', headers: { Accept: 'text/html', 'Content-Type': 'text/plain', 'Content-Length': '1000' } },
+        {
+          method: 'POST',
+          headers: { Accept: 'text/html', 'Content-Type': 'text/plain', 'Content-Length': '1000' },
+        },
         `127.0.0.1:${server.port}`,
       ),
     )
@@ -534,15 +594,21 @@ describe('4. authentication', () => {
     ])
     const server = await serveNothing({ authenticate: () => new Response('', { status: 401, headers }) })
     const response = await server.request(post(initialize()))
-    expect(response.headerList.filter(([name]) => name.toLowerCase() === 'set-cookie').map(([, value]) => value)).toEqual([
-      'a=1',
-      'b=2',
-    ])
+    expect(
+      response.headerList.filter(([name]) => name.toLowerCase() === 'set-cookie').map(([, value]) => value),
+    ).toEqual(['a=1', 'b=2'])
   })
 
   test('what frames the answer is not taken from the hook, which may pass on what it fetched', async () => {
-    const headers = { 'Content-Length': '9', 'Content-Encoding': 'gzip', 'Transfer-Encoding': 'chunked', Connection: 'close' }
-    const server = await serveNothing({ authenticate: () => new Response('no, ünd', { status: 403, headers }) })
+    const headers = {
+      'Content-Length': '9',
+      'Content-Encoding': 'gzip',
+      'Transfer-Encoding': 'chunked',
+      Connection: 'close',
+    }
+    const server = await serveNothing({
+      authenticate: () => new Response('no, ünd', { status: 403, headers }),
+    })
     const connection = await server.connect()
     for (let round = 0; round < 2; round++) {
       const response = await connection.request(post(initialize()))
@@ -571,15 +637,22 @@ describe('4. authentication', () => {
     ['gives a string', () => 'alice' as never],
     ['gives true', () => true as never],
     ['gives auth without a token', () => ({ clientId: 'c' }) as never],
-    ['gives a response whose body was read', async () => {
-      const response = new Response('x', { status: 401 })
-      await response.text()
-      return response
-    }],
+    [
+      'gives a response whose body was read',
+      async () => {
+        const response = new Response('x', { status: 401 })
+        await response.text()
+        return response
+      },
+    ],
   ])('a hook that %s → 500, told to the log and not to the client', async (_, authenticate) => {
     const server = await serveNothing({ authenticate })
     for (const request of [post(initialize()), get(), del()]) {
-      await expectError(await server.request(request), { status: 500, code: -32603, message: 'Internal error' })
+      await expectError(await server.request(request), {
+        status: 500,
+        code: -32603,
+        message: 'Internal error',
+      })
     }
     expect(server.logs.filter(({ level }) => level === 'error')).toHaveLength(3)
     expectNothing(server)
@@ -592,7 +665,11 @@ describe('4. authentication', () => {
         throw new Error('no principal')
       },
     })
-    await expectError(await server.request(post(initialize())), { status: 500, code: -32603, message: 'Internal error' })
+    await expectError(await server.request(post(initialize())), {
+      status: 500,
+      code: -32603,
+      message: 'Internal error',
+    })
     expectNothing(server)
   })
 
@@ -609,7 +686,10 @@ describe('4. authentication', () => {
     await connection.send(post(initialize()))
     await within(asked.promise, 'the call of the hook')
     connection.destroy()
-    await within(new Promise((resolve) => server.http.getConnections((_, count) => resolve(count))), 'counting')
+    await within(
+      new Promise((resolve) => server.http.getConnections((_, count) => resolve(count))),
+      'counting',
+    )
     await server.waitFor(() => connection.socket.destroyed, 'the end of the connection')
     answer.resolve(alice)
     await new Promise((resolve) => setImmediate(resolve))
@@ -631,8 +711,12 @@ describe('4. authentication', () => {
     )
     const session = await openSession(server, { headers: { 'X-User': 'alice' } })
     expect(server.app.sessions.get(session.id)?.principal).toContain('alice')
-    expect((await server.request(post(rpc('ping'), { ...session.headers, 'X-User': 'alice' }))).status).toBe(200)
-    expect((await server.request(post(rpc('ping'), { ...session.headers, 'X-User': 'bob' }))).status).toBe(404)
+    expect((await server.request(post(rpc('ping'), { ...session.headers, 'X-User': 'alice' }))).status).toBe(
+      200,
+    )
+    expect((await server.request(post(rpc('ping'), { ...session.headers, 'X-User': 'bob' }))).status).toBe(
+      404,
+    )
     expect((await server.request(post(rpc('ping'), session.headers))).status).toBe(404)
   })
 })
@@ -777,7 +861,9 @@ describe('5. POST: Content-Type and Content-Encoding', () => {
         message: 'Unsupported Media Type: Content-Encoding must be identity',
         headers: { 'accept-encoding': 'identity' },
       })
-      expect(server.events).toMatchObject([{ type: 'request.refused', status: 415, cause: 'content-encoding' }])
+      expect(server.events).toMatchObject([
+        { type: 'request.refused', status: 415, cause: 'content-encoding' },
+      ])
       expectNothing(server)
     },
   )
@@ -835,7 +921,11 @@ describe('8. session, then protocol version, then dispatch', () => {
         id: ID,
       })
       for (const request of [post(notification('notifications/x'), headers), get(headers), del(headers)]) {
-        await expectError(await server.request(request), { status: 400, code: -32000, message: unsupported(version) })
+        await expectError(await server.request(request), {
+          status: 400,
+          code: -32000,
+          message: unsupported(version),
+        })
       }
       expect(built[0]?.calls).toEqual([])
       expect(built[0]?.notifications).toHaveLength(1)
@@ -889,7 +979,9 @@ describe('8. session, then protocol version, then dispatch', () => {
     const server = await serve(fake)
     const session = await openSession(server)
     const version = `1${'9'.repeat(3000)}`
-    const response = await server.request(post(rpc('ping'), { ...session.headers, 'Mcp-Protocol-Version': version }))
+    const response = await server.request(
+      post(rpc('ping'), { ...session.headers, 'Mcp-Protocol-Version': version }),
+    )
     expect(response.status).toBe(400)
     expect((await response.text()).length).toBeLessThan(500)
   })
