@@ -197,8 +197,8 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     const body = this.#batch ? `[${bodies.join(',')}]` : bodies.join('')
     this.#exchange.respond(200, JSON_HEADERS, body)
     if (!this.#exchange.closed) {
-      this.#watch = new UnsentWatch(deadlines, options.unsentTimeout, this.#exchange)
-      this.#watch.wrote(body.length)
+      this.#watch = new UnsentWatch(deadlines, options.unsentTimeout, this.#exchange, this.#exchange)
+      this.#watch.completed()
     }
   }
 

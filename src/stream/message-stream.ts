@@ -251,7 +251,7 @@ export class MessageStream {
     this.#context.logFailed(thrown)
     connection.replaying = false
     // Going live now would be a silent gap; a cut lets the client try again from its cursor.
-    connection.exchange.destroy()
+    connection.destroy()
   }
 }
 

@@ -34,7 +34,7 @@ export class SseConnection extends Deadline {
   readonly #hold: Hold | undefined
   readonly #rotation: Rotation | undefined
   #pending: string | undefined
-  /** The response was completed by us; its last bytes may still be on their way. */
+  /** We completed the response (its last bytes may still be on their way) or cut it: nothing more is written. */
   #ended = false
   #over = false
 
@@ -60,7 +60,7 @@ export class SseConnection extends Deadline {
     this.#context = context
     this.#owner = owner
     this.#hold = hold
-    this.#watch = new UnsentWatch(context.deadlines, context.options.unsentTimeout, exchange)
+    this.#watch = new UnsentWatch(context.deadlines, context.options.unsentTimeout, exchange, this)
     this.#pending = primingId === undefined ? undefined : ssePriming(primingId, context.options.retryInterval)
     exchange.onclose = () => this.#gone()
     exchange.openStream(SSE_HEADERS)
@@ -86,12 +86,14 @@ export class SseConnection extends Deadline {
 
   /**
    * Writes one message, and with `last` ends the response in the same write. Returns false when the peer left more than
-   * `maxStreamBuffer` unread: then the connection is cut instead, and the client resumes.
+   * `maxStreamBuffer` unread: then the connection is over instead, and the client resumes.
    */
   send(data: string, eventId: string | undefined, last: boolean): boolean {
     if (this.#over || this.#ended) return false
     if (this.exchange.unsentBytes > this.#context.options.maxStreamBuffer) {
-      this.exchange.destroy()
+      // What is replayed was written in one go, and a cut would lose all of it, every time: it ends in good order instead.
+      if (this.replaying) this.end(this.#context.options.retryInterval)
+      else this.destroy()
       return false
     }
     const frame = sseEvent(data, eventId)
@@ -105,45 +107,62 @@ export class SseConnection extends Deadline {
     if (!this.#over && !this.#ended) this.#finish(retry === undefined ? '' : sseRetry(retry))
   }
 
+  /** Cuts the connection; what the peer did not take is lost with it, except to the event log. */
+  destroy(): void {
+    if (this.#over) return
+    // The socket's end is told later: until then nothing may count as sent.
+    this.#ended = true
+    this.#disarm()
+    this.exchange.destroy()
+  }
+
   /** @internal The keep-alive interval passed. */
   override onDue(): void {
     if (this.#over) return
-    const beat = this.#owner.beat(this)
-    if (beat === undefined) {
-      this.exchange.destroy()
-      return
+    // A peer that has not read what it was sent must not collect keep-alives, nor be asked for a sign of life behind
+    // them; the unsent watch decides about it.
+    if (this.exchange.unsentBytes === 0) {
+      const beat = this.#owner.beat(this)
+      if (beat === undefined) {
+        this.destroy()
+        return
+      }
+      this.#write(beat)
     }
-    // A peer that reads nothing must not collect keep-alives; the unsent watch decides about it.
-    if (this.exchange.unsentBytes === 0) this.#write(beat)
     this.#context.deadlines.arm(this, this.#context.options.keepAliveInterval)
   }
 
   #write(frame: string): void {
     const chunk = this.#pending === undefined ? frame : this.#pending + frame
     this.#pending = undefined
+    const before = this.exchange.unsentBytes
     this.exchange.write(chunk)
-    this.#watch.wrote(chunk.length)
+    this.#watch.wrote(before)
   }
 
   #finish(frame: string): void {
     const chunk = this.#pending === undefined ? frame : this.#pending + frame
     this.#pending = undefined
     this.#ended = true
-    this.#context.deadlines.disarm(this)
-    if (this.#rotation !== undefined) this.#context.deadlines.disarm(this.#rotation)
+    this.#disarm()
+    const before = this.exchange.unsentBytes
     this.exchange.end(chunk)
-    if (!this.#over) this.#watch.wrote(chunk.length)
+    if (!this.#over) this.#watch.wrote(before)
   }
 
   #gone(): void {
     if (this.#over) return
     this.#over = true
-    this.#context.deadlines.disarm(this)
-    if (this.#rotation !== undefined) this.#context.deadlines.disarm(this.#rotation)
+    this.#disarm()
     this.#watch.stop()
     this.#owner.connectionGone(this)
     this.#context.connectionClosed(this.stream, this.kind, this.#context.now() - this.openedAt)
     this.#hold?.release()
+  }
+
+  #disarm(): void {
+    this.#context.deadlines.disarm(this)
+    if (this.#rotation !== undefined) this.#context.deadlines.disarm(this.#rotation)
   }
 
   /** The plain keep-alive: a comment, for streams whose peer cannot be asked. */

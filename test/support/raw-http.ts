@@ -48,7 +48,9 @@ export function encodeRequest(request: RawRequest, defaultHost: string): Buffer 
   if (!named.has('host')) fields.unshift(['Host', defaultHost])
   const { body } = request
   const bytes =
-    body === undefined ? undefined : Buffer.from(typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body))
+    body === undefined
+      ? undefined
+      : Buffer.from(typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body))
   if (bytes !== undefined && !named.has('content-length') && !named.has('transfer-encoding')) {
     fields.push(['Content-Length', String(bytes.length)])
   }
@@ -83,7 +85,8 @@ class Signal {
       const found = look()
       if (found !== undefined) return found
       const left = due - performance.now()
-      if (left <= 0) throw new Error(`${typeof what === 'string' ? what : what()} did not happen within ${deadline} ms`)
+      if (left <= 0)
+        throw new Error(`${typeof what === 'string' ? what : what()} did not happen within ${deadline} ms`)
       await new Promise<void>((resolve) => {
         const handle = setTimeout(resolve, left)
         this.#waiting.push(() => {
@@ -111,7 +114,7 @@ export class RawResponse {
   #ending: RawEnding | undefined
   #blocks: SseBlock[] = []
   #taken = 0
-  #sseRest = ''
+  #sseRest: string[] = []
   #decoder = new TextDecoder()
 
   /** @internal */
@@ -127,7 +130,8 @@ export class RawResponse {
       const colon = line.indexOf(':')
       return [line.slice(0, colon), line.slice(colon + 1).trim()] as const
     })
-    const bodyless = requestMethod === 'HEAD' || this.status < 200 || this.status === 204 || this.status === 304
+    const bodyless =
+      requestMethod === 'HEAD' || this.status < 200 || this.status === 204 || this.status === 304
     this.framing = bodyless
       ? 'none'
       : this.header('transfer-encoding') === 'chunked'
@@ -139,7 +143,9 @@ export class RawResponse {
 
   /** A header field by name; repeated ones joined with `, `. */
   header(name: string): string | undefined {
-    const values = this.headerList.filter(([field]) => field.toLowerCase() === name.toLowerCase()).map(([, value]) => value)
+    const values = this.headerList
+      .filter(([field]) => field.toLowerCase() === name.toLowerCase())
+      .map(([, value]) => value)
     return values.length === 0 ? undefined : values.join(', ')
   }
 
@@ -175,7 +181,11 @@ export class RawResponse {
 
   /** Waits for the end. */
   ended(deadline: number = DEADLINE): Promise<RawEnding> {
-    return this.#signal.until(() => this.#ending, `the end of the response (${this.status}, so far: ${this.#excerpt()})`, deadline)
+    return this.#signal.until(
+      () => this.#ending,
+      `the end of the response (${this.status}, so far: ${this.#excerpt()})`,
+      deadline,
+    )
   }
 
   /** The whole body; fails when it is cut. */
@@ -219,7 +229,8 @@ export class RawResponse {
   async nextMessage(deadline: number = DEADLINE): Promise<unknown> {
     while (true) {
       const event = await this.nextEvent(deadline)
-      if (event?.data !== '') return event?.data === undefined ? undefined : (JSON.parse(event.data) as unknown)
+      if (event?.data !== '')
+        return event?.data === undefined ? undefined : (JSON.parse(event.data) as unknown)
     }
   }
 
@@ -255,9 +266,14 @@ export class RawResponse {
   }
 
   #parseSse(bytes: Buffer): void {
-    const text = this.#sseRest + this.#decoder.decode(bytes, { stream: true }).replaceAll('\r\n', '\n')
-    const parts = text.split('\n\n')
-    this.#sseRest = parts.pop() ?? ''
+    const text = this.#decoder.decode(bytes, { stream: true }).replaceAll('\r\n', '\n')
+    // A large event comes in many reads: only the one that ends it is worth joining them all.
+    const ends =
+      text.includes('\n\n') || (text.startsWith('\n') && this.#sseRest.at(-1)?.endsWith('\n') === true)
+    this.#sseRest.push(text)
+    if (!ends) return
+    const parts = this.#sseRest.join('').split('\n\n')
+    this.#sseRest = [parts.pop() ?? '']
     for (const raw of parts) if (raw !== '') this.#blocks.push(parseBlock(raw))
   }
 }
@@ -383,7 +399,9 @@ export class RawConnection {
       () =>
         this.#responses[this.#read] ??
         this.#failure ??
-        (this.#gone === undefined ? undefined : new Error(`the connection ${this.#gone} before a response came`)),
+        (this.#gone === undefined
+          ? undefined
+          : new Error(`the connection ${this.#gone} before a response came`)),
       'a response',
       deadline,
     )
@@ -447,7 +465,11 @@ export class RawConnection {
         const head = this.#buffer.subarray(0, end).toString('latin1')
         this.#buffer = this.#buffer.subarray(end + 4)
         const interim = /^HTTP\/1\.1 1\d\d/.test(head)
-        const response = new RawResponse(head, (interim ? this.#methods[0] : this.#methods.shift()) ?? 'POST', this.#signal)
+        const response = new RawResponse(
+          head,
+          (interim ? this.#methods[0] : this.#methods.shift()) ?? 'POST',
+          this.#signal,
+        )
         this.#responses.push(response)
         if (response.framing === 'none') {
           response.finish('complete')
