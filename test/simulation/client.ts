@@ -208,6 +208,7 @@ export class SimClient {
 
   #head(method: string, session: SessionModel | undefined, more: Record<string, string> = {}): SimRequest {
     const authInfo = authInfoOf(this.plan.principal, this.#tokens++)
+    const { hook } = this.#world.conditions
     return {
       method,
       headers: {
@@ -215,9 +216,10 @@ export class SimClient {
         accept: method === 'GET' ? 'text/event-stream' : BOTH,
         ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
         ...(session === undefined ? {} : { 'mcp-session-id': session.id, ...versionHeader(session.version) }),
+        ...(authInfo !== undefined && hook ? { authorization: `Bearer ${authInfo.token}` } : {}),
         ...more,
       },
-      ...(authInfo === undefined ? {} : { authInfo }),
+      ...(authInfo === undefined || hook ? {} : { authInfo }),
     }
   }
 
@@ -455,8 +457,7 @@ export class SimClient {
 
   /** Whether documented bounds of the log may have taken events. */
   #trims(followed: Followed): boolean {
-    const { log } = this.#world.conditions
-    return followed.connections.length > 1 && (log.maxEvents < 1000 || log.maxBytes < 100_000 || log.maxAge < 3600_000)
+    return followed.connections.length > 1 && this.#bounded()
   }
 
   #nameOf(followed: Followed): string {
@@ -524,9 +525,10 @@ export class SimClient {
     }
   }
 
+  /** Whether the log may lose events, by its bounds or by failing. */
   #bounded(): boolean {
     const { log } = this.#world.conditions
-    return log.maxEvents < 1000 || log.maxBytes < 100_000 || log.maxAge < 3600_000
+    return log.kind === 'failing' || log.maxEvents < 1000 || log.maxBytes < 100_000 || log.maxAge < 3600_000
   }
 
   #checkOwner(session: SessionModel, message: JsonRpcMessage): void {
@@ -586,7 +588,7 @@ export class SimClient {
     world.clock.after(resume.after, () => {
       if (followed.finished || this.#stopped || session.end !== undefined) return
       const { cursors } = followed.model
-      const earlier = resume.cursor === 'earlier' && followed.attempts % 2 === 0
+      const earlier = resume.cursor === 'earlier' && followed.attempts < resume.times
       const cursor = earlier ? cursors[Math.floor(cursors.length / 2)] : cursors.at(-1)
       if (cursor === undefined) return
       const at = followed.model.resume(cursor)

@@ -82,7 +82,7 @@ function every(n: number): () => boolean {
 /** Whose session an exchange names, where it is somebody else's. */
 function foreignSession(world: World, exchange: SimExchange): ReturnType<World['models']['get']> {
   const session = world.models.get(exchange.header('mcp-session-id') ?? '')
-  const sub = exchange.presetAuth?.extra?.['sub']
+  const sub = exchange.presetAuth?.extra?.['sub'] ?? /^Bearer token-(\w+)-/.exec(exchange.header('authorization') ?? '')?.[1]
   return session !== undefined && session.principal !== sub ? session : undefined
 }
 
@@ -195,7 +195,11 @@ export const FAULTS: readonly DeliberateFault[] = [
           if (victim === undefined) return
           const authInfo = authInfoOf(victim.principal, 0)
           const touch = new SimExchange(world.clock, {
-            headers: { 'mcp-session-id': victim.id, 'content-type': 'application/json', host: 'localhost' },
+            headers: {
+              'mcp-session-id': victim.id,
+              'content-type': 'application/json',
+              ...(authInfo !== undefined && world.conditions.hook ? { authorization: `Bearer ${authInfo.token}` } : {}),
+            },
             body: '{"jsonrpc":"2.0","method":"notifications/nothing"}',
             ...(authInfo === undefined ? {} : { authInfo }),
           })

@@ -113,7 +113,7 @@ export interface ClientPlan {
 
 /** Bounds of the event log of a run. */
 export interface LogPlan {
-  readonly kind: 'memory' | 'delayed' | 'none'
+  readonly kind: 'memory' | 'delayed' | 'failing' | 'none'
   readonly maxEvents: number
   readonly maxBytes: number
   readonly maxAge: number
@@ -145,6 +145,8 @@ export interface Conditions {
   readonly maxRequestsPerSession: number
   readonly maxStreamsPerSession: number
   readonly log: LogPlan
+  /** Whether clients are known by an `authenticate` hook; else a framework did that. */
+  readonly hook: boolean
   /** Latest a timer fires, and whether it may be a millisecond early. */
   readonly jitter: { readonly late: number; readonly early: boolean }
   /** The event loop blocks. */
@@ -206,6 +208,7 @@ function makeConditions(random: Random): Conditions {
       kind: random.weighted([
         [6, 'memory'],
         [3, 'delayed'],
+        [0.7, 'failing'],
         [1, 'none'],
       ]),
       maxEvents: random.chance(0.15) ? random.int(2, 6) : 10_000,
@@ -213,6 +216,7 @@ function makeConditions(random: Random): Conditions {
       maxAge: random.chance(0.15) ? random.pick([1000, 8000]) : 10 * 3600 * 1000,
       delay: random.pick([1, 20, 120]),
     },
+    hook: random.chance(0.3),
     jitter: quiet ? { late: 0, early: false } : { late: random.pick([0, 3, 15]), early: random.chance(0.5) },
     stalls: random.chance(0.3)
       ? Array.from({ length: random.int(1, 5) }, (_, index) => ({ at: random.int(500, 6000) + index * 5000, length: random.pick([40, 400, 2000]) }))
@@ -320,7 +324,7 @@ function makeCall(random: Random, conditions: Conditions): Step {
     connection: random.chance(0.6) ? makeConnection(random, conditions) : {},
     ...(random.chance(0.8) ? { resume: makeResume(random) } : {}),
     ...(random.chance(0.12) ? { cancelAfter: random.pick([0, 1, 10, 100, 1000]) } : {}),
-    ...(random.chance(0.15) ? { id: random.pick<number | string>([0, 1, 1, 'one']) } : {}),
+    ...(random.chance(0.35) ? { id: random.pick<number | string>([0, 1, 1, 'one']) } : {}),
     ...(random.chance(0.1) ? { batch: random.int(1, 4) } : {}),
   }
 }

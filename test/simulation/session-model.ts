@@ -103,7 +103,7 @@ export class SessionModel {
 
   /** A call that runs, or did until `now`. */
   running(now: number = Number.POSITIVE_INFINITY): FakeCall | undefined {
-    return this.calls.find((call) => (call.endedAt ?? now) >= now && (call.abortedAt ?? now) >= now && !(call.endedAt === now && call.abortedAt === undefined))
+    return this.calls.find((call) => call.endedAt === undefined && (call.abortedAt ?? now) >= now)
   }
 
   /** Whether anything may hold it now. */

@@ -14,7 +14,7 @@ import type { AuthorPlan, ClientPlan, Conditions, ConnectionPlan, Plan } from '.
 import { Random } from './random.ts'
 import { Recorder } from './record.ts'
 import { type Held, LATEST, SessionModel } from './session-model.ts'
-import { DelayedLog } from './traced-log.ts'
+import { DelayedLog, FailingLog } from './slow-logs.ts'
 
 /** What the simulation uses of a session manager. */
 export interface ManagerLike {
@@ -112,6 +112,7 @@ export class World {
   readonly #serverSessions = new Map<FakeServer, SessionModel>()
   readonly #requests = new Map<string, number>()
   readonly #stalls: { at: number; length: number }[] = []
+  #delayedLog: DelayedLog | undefined
   #callNumber = 0
 
   constructor(plan: Plan, makeManager: MakeManager, options: { keepHistory: boolean; fault?: Fault | undefined }) {
@@ -141,9 +142,17 @@ export class World {
   }
 
   #options(clock: Clock): AppOptions {
-    const { log, jitter: _jitter, stalls: _stalls, wallSteps: _wallSteps, shutdownAt: _shutdownAt, ...options } = this.conditions
+    const { log, jitter: _jitter, hook, stalls: _stalls, wallSteps: _wallSteps, shutdownAt: _shutdownAt, ...options } = this.conditions
+    // Times without fractions of 1/1024 ms: MemoryEventLog compares `at <= now - maxAge` and arms `at + maxAge`, which for other times
+    // need not agree, and then its sweep does not end while the clock stands still.
+    const exact: Clock = {
+      now: () => Math.round(clock.now() * 1024) / 1024,
+      wallTime: () => clock.wallTime(),
+      setTimer: (callback, delay) => clock.setTimer(callback, delay),
+      afterInput: (callback) => clock.afterInput(callback),
+    }
     const memory = (): EventLog =>
-      new MemoryEventLog(clock, {
+      new MemoryEventLog(exact, {
         maxBytes: log.maxBytes,
         maxEvents: log.maxEvents,
         maxAge: log.maxAge,
@@ -151,14 +160,26 @@ export class World {
       })
     let eventLog: EventLog | false = false
     if (log.kind === 'memory') eventLog = memory()
-    if (log.kind === 'delayed') eventLog = new DelayedLog(memory(), this.clock, () => this.#random.int(0, log.delay))
+    if (log.kind === 'failing') eventLog = new FailingLog(memory(), () => this.#random.chance(0.2))
+    if (log.kind === 'delayed') {
+      this.#delayedLog = new DelayedLog(memory(), this.clock, () => this.#random.int(0, log.delay))
+      eventLog = this.#delayedLog
+    }
     if (eventLog !== false && this.#fault?.eventLog !== undefined) eventLog = this.#fault.eventLog(eventLog, this.clock)
     return {
       ...options,
       eventLog,
       allowedHosts: 'any',
+      ...(hook ? { authenticate: async (request: Request) => this.#authenticate(request) } : {}),
       principal: (authInfo) => principalOf(authInfo.extra?.['sub'] as string),
     }
+  }
+
+  /** The hook of an author whose tokens name their owner. */
+  async #authenticate(request: Request): Promise<AuthInfo | undefined> {
+    await Promise.resolve()
+    const [, principal, token] = /^Bearer token-(\w+)-(\d+)$/.exec(request.headers.get('authorization') ?? '') ?? []
+    return authInfoOf(principal, Number(token))
   }
 
   // The author's side
@@ -503,7 +524,8 @@ export class World {
     // It may have ended by itself at that very moment.
     const detachedAt = known?.detachedAt(now)
     if (known?.cancelled === true || (detachedAt !== undefined && now - detachedAt >= this.conditions.detachedRequestTimeout - 1e-6)) return
-    if (running !== undefined && now < this.shutdownAt + this.conditions.drainTimeout - 1e-6) {
+    // A timer of the platform may be a millisecond early.
+    if (running !== undefined && now < this.shutdownAt + this.conditions.drainTimeout - 1) {
       recorder.violate('P8', `${session.name} was shut down under call ${running.plan?.tag} with drain time left`)
     }
   }
@@ -570,6 +592,7 @@ export class World {
     const { clock, conditions, recorder, manager } = this
     // First what is under way may finish with its clients there.
     await clock.advance(1500)
+    while ((this.#delayedLog?.waiting ?? 0) > 0) await clock.advance(500)
     for (const client of this.clients) client.checkHanging()
     for (const client of this.clients) client.stop()
     recorder.note('-- all clients are gone')
@@ -626,8 +649,10 @@ export class World {
 
   /** A stream that a drain ends tells its client when to come back. */
   #checkHint(note: ExchangeNote): void {
+    const { end } = note.session ?? {}
     const last = note.exchange.written.findLast((chunk) => chunk.text !== '')
-    if (note.session?.end?.reason !== 'shutdown') return
+    // A stream that another took over, or that its client left, ended before.
+    if (end?.reason !== 'shutdown' || note.exchange.written.at(-1)?.at !== end.at) return
     if (note.exchange.outcome === 'completed' && !note.disturbed && last?.text.includes('retry:') !== true) {
       this.recorder.violate('P8', `stream #${note.number} ended in the drain without a retry hint`)
     }
@@ -674,7 +699,7 @@ export class World {
       if (server?.closedAt !== undefined && abortedAt >= server.closedAt) continue
       const known = plan === undefined ? undefined : this.clients[session.client]?.callByTag(plan.tag)
       if (known?.cancelled === true) continue
-      if (this.shutdownAt !== undefined && abortedAt >= this.shutdownAt + drainTimeout - 1e-6) continue
+      if (this.shutdownAt !== undefined && abortedAt >= this.shutdownAt + drainTimeout - 1) continue
       const detachedAt = known?.detachedAt(abortedAt)
       if (detachedAt !== undefined && abortedAt - detachedAt >= detachedRequestTimeout - 1e-6) {
         this.recorder.stake('call detached too long')
@@ -690,6 +715,11 @@ export class World {
       const { length } = session.timeout
       for (const call of session.calls) {
         if ((call.endedAt ?? 0) - call.startedAt >= length) recorder.stake('outlived the timeout under a call')
+      }
+      for (const call of session.calls) {
+        if (call.endedAt !== undefined && call.abortedAt === undefined && call.startedAt < (this.shutdownAt ?? 0) && call.endedAt > (this.shutdownAt ?? 0)) {
+          recorder.stake('call finished in the drain')
+        }
       }
       for (const { exchange } of session.held) {
         if ((exchange.answeredAt ?? 0) - exchange.startedAt >= length && exchange.answeredStatus === 200) {
