@@ -2,7 +2,7 @@
 
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { RequestId } from '../types.ts'
-import type { EventLogPage } from './event-log.ts'
+import type { EventLogPage, LoggedEvent } from './event-log.ts'
 import type { SseConnection } from './sse-connection.ts'
 import type { StreamContext } from './stream-context.ts'
 
@@ -26,6 +26,10 @@ export class MessageStream {
   #connection: SseConnection | undefined
   #finished = false
   #answers: Answer[] | undefined
+  /** Highest position that the log has taken or failed to take, and everything before it as well. */
+  #settled = 0
+  /** Highest position that the log failed to take: a gap, like one that was trimmed. */
+  #lost = 0
   /** Set while an event log that answers later is behind: writes wait their turn. */
   #inOrder: Promise<void> | undefined
 
@@ -132,7 +136,7 @@ export class MessageStream {
     try {
       stored = log.append(this.#context.logKey, this.number, position, data)
     } catch (thrown) {
-      this.#context.logFailed(thrown)
+      this.#appendFailed(position, thrown)
     }
     const eventId = this.#context.eventId(this.number, position)
     if (!isPromise(stored) && this.#inOrder === undefined) {
@@ -143,7 +147,7 @@ export class MessageStream {
     const before = this.#inOrder ?? Promise.resolve()
     const turn = before
       .then(() => stored)
-      .catch((thrown: unknown) => this.#context.logFailed(thrown))
+      .catch((thrown: unknown) => this.#appendFailed(position, thrown))
       .then(() => this.#deliver(position, data, eventId, last))
       .then(() => {
         if (this.#inOrder === turn) this.#inOrder = undefined
@@ -151,7 +155,13 @@ export class MessageStream {
     this.#inOrder = turn
   }
 
+  #appendFailed(position: number, thrown: unknown): void {
+    this.#lost = position
+    this.#context.logFailed(thrown)
+  }
+
   #deliver(position: number, data: string, eventId: string | undefined, last: boolean): void {
+    this.#settled = position
     const connection = this.#connection
     if (connection === undefined || position <= connection.sent) return
     if (connection.replaying) {
@@ -173,8 +183,18 @@ export class MessageStream {
     if (connection === undefined || log === undefined) return
     connection.replaying = true
     connection.sent = cursor
-    const read = () => log.read(this.#context.logKey, this.number, connection.sent)
-    const take = (page: EventLogPage) => this.#writePage(connection, page, announcesGap, onGap)
+    let settled = 0
+    let lost = 0
+    const read = () => {
+      // A page may show more than was settled when it was asked for, with holes that are only told of later: that is left to the next.
+      settled = this.#settled
+      lost = this.#lost
+      return log.read(this.#context.logKey, this.number, connection.sent)
+    }
+    const take = (page: EventLogPage) => {
+      const events = page.events.filter(({ position }) => position <= settled)
+      this.#writePage(connection, events, Math.max(page.trimmed, lost), announcesGap, onGap)
+    }
     try {
       const page = read()
       if (!isPromise(page)) {
@@ -182,6 +202,8 @@ export class MessageStream {
         this.#goLive(connection)
         return
       }
+      // The log takes its time; a client waits for the head of a GET.
+      connection.flush()
       void this.#replayLater(connection, page as PromiseLike<EventLogPage>, read, take)
     } catch (thrown) {
       this.#replayFailed(connection, thrown)
@@ -209,34 +231,40 @@ export class MessageStream {
     }
   }
 
+  /** Writes a page. `gap` is the highest position that may be missing from it. */
   #writePage(
     connection: SseConnection,
-    page: EventLogPage,
+    page: readonly LoggedEvent[],
+    gap: number,
     announcesGap: boolean,
     onGap: ((write: (data: string) => void) => void) | undefined,
   ): void {
-    if (page.trimmed > connection.sent) {
-      if (announcesGap) {
-        onGap?.((data) => connection.send(data, undefined, false))
-        this.#answerTrimmed(connection, page.trimmed)
-      }
-      connection.sent = Math.max(connection.sent, page.trimmed)
+    let events = page
+    if (gap > connection.sent && announcesGap) {
+      onGap?.((data) => connection.send(data, undefined, false))
+      events = this.#withMissingAnswers(page, connection.sent, gap)
     }
-    for (const event of page.events) {
+    for (const event of events) {
       if (event.position <= connection.sent) continue
       if (!connection.send(event.data, this.#context.eventId(this.number, event.position), false)) return
       connection.sent = event.position
       this.#taken = Math.max(this.#taken, event.position)
     }
+    connection.sent = Math.max(connection.sent, gap)
   }
 
-  /** Answers that were trimmed before the client came for them are replaced by an error: a call is never left without an answer. */
-  #answerTrimmed(connection: SseConnection, trimmed: number): void {
-    for (const answer of this.#answers ?? []) {
-      if (answer.position <= connection.sent || answer.position > trimmed) continue
-      const data = errorBody(JsonRpcErrorCode.INTERNAL_ERROR, 'result no longer available', answer.id)
-      connection.send(data, this.#context.eventId(this.number, answer.position), false)
-    }
+  /** Answers that are gone before the client came for them are replaced by an error: a call is never left without an answer. */
+  #withMissingAnswers(page: readonly LoggedEvent[], after: number, gap: number): readonly LoggedEvent[] {
+    const kept = new Set(page.map(({ position }) => position))
+    const missing = (this.#answers ?? []).filter(
+      ({ position }) => position > after && position <= gap && !kept.has(position),
+    )
+    if (missing.length === 0) return page
+    const errors = missing.map(({ position, id }) => ({
+      position,
+      data: errorBody(JsonRpcErrorCode.INTERNAL_ERROR, 'result no longer available', id),
+    }))
+    return [...page, ...errors].sort((a, b) => a.position - b.position)
   }
 
   #goLive(connection: SseConnection): void {

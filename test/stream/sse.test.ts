@@ -44,8 +44,25 @@ test('frames stand on the wire like this', () => {
 
 describe('read back', () => {
   // What JSON text and ids are made of, with what parsers stumble over.
-  const awkward = fc.constantFrom('\u2028', '\u2029', '\u0085', '\0', '\ufeff', ' ', ':', 'data: ', 'id: x', 'event:', '\t', '😀', '\ud800', '{"a":1}')
-  const chars = fc.array(fc.oneof(awkward, fc.string({ unit: 'binary' })), { maxLength: 8 }).map((all) => all.join(''))
+  const awkward = fc.constantFrom(
+    '\u2028',
+    '\u2029',
+    '\u0085',
+    '\0',
+    '\ufeff',
+    ' ',
+    ':',
+    'data: ',
+    'id: x',
+    'event:',
+    '\t',
+    '😀',
+    '\ud800',
+    '{"a":1}',
+  )
+  const chars = fc
+    .array(fc.oneof(awkward, fc.string({ unit: 'binary' })), { maxLength: 8 })
+    .map((all) => all.join(''))
   const data = chars.map((value) => value.replace(/[\r\n]/g, ''))
   const ids = chars.map((value) => value.replace(/[\r\n\0]/g, ''))
   const pieces = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 4 })
@@ -74,7 +91,10 @@ describe('read back', () => {
   })
 
   test('raw line breaks become \\n and never a field of their own', () => {
-    const broken = fc.array(fc.constantFrom('a', '\r', '\n', '\r\n', 'id: evil', 'event: evil', 'retry: 1', ''), { maxLength: 8 })
+    const broken = fc.array(
+      fc.constantFrom('a', '\r', '\n', '\r\n', 'id: evil', 'event: evil', 'retry: 1', ''),
+      { maxLength: 8 },
+    )
     fc.assert(
       fc.property(broken, (parts) => {
         const value = parts.join('')
@@ -98,7 +118,12 @@ describe('read back', () => {
   })
 
   test('hints and keep-alives are no events', () => {
-    expect(read(sseRetry(0) + SSE_KEEPALIVE)).toEqual({ events: [], retries: [0], comments: ['keepalive'], errors: [] })
+    expect(read(sseRetry(0) + SSE_KEEPALIVE)).toEqual({
+      events: [],
+      retries: [0],
+      comments: ['keepalive'],
+      errors: [],
+    })
   })
 
   test('a delay is written in digits only', () => {
