@@ -302,9 +302,9 @@ export class StreamableHTTPSessionManager {
     }
     if (this.#single && this.#everOpened)
       return this.#refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
-    const slot = this.#draining ? undefined : this.#table.reserve(caller.principal)
-    if (slot === undefined)
-      return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id: request.id })
+    if (this.#draining) return this.#refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
+    const slot = this.#table.reserve(caller.principal)
+    if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id: request.id })
     this.#everOpened = true
     const record = newRecord(caller.principal, clock.wallTime(), request.params)
     const session = new Session(this.#runtime, record, this.#table, false)
@@ -358,8 +358,9 @@ export class StreamableHTTPSessionManager {
       exchange.respond(202, {}, '')
       return
     }
-    const slot = this.#draining ? undefined : this.#table.reserve(undefined)
-    if (slot === undefined) return this.#refuse(exchange, { ...(this.#draining ? SHUTTING_DOWN : FULL), id })
+    if (this.#draining) return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
+    const slot = this.#table.reserve(undefined)
+    if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id })
     const record = newRecord(caller.principal, clock.wallTime(), undefined)
     const version = exchange.header('mcp-protocol-version')
     if (version !== undefined) record.protocolVersion = version
@@ -478,7 +479,6 @@ const FULL: Refusal = {
   code: JsonRpcErrorCode.SERVER_ERROR,
   message: 'Service Unavailable: too many sessions',
   cause: 'full',
-  option: 'maxSessions',
   headers: { 'Retry-After': '10' },
 }
 

@@ -66,8 +66,8 @@ export class SessionTable implements SessionOwner {
     return session !== undefined && session.record.principal === principal ? session : undefined
   }
 
-  /** Reserves a place, displacing a session where the rules allow it; undefined when there is none. */
-  reserve(principal: string | undefined): Slot | undefined {
+  /** Reserves a place, displacing a session where the rules allow it; the option that stands in the way when there is none. */
+  reserve(principal: string | undefined): Slot | 'maxSessions' | 'maxSessionsPerPrincipal' {
     const { maxSessions, maxSessionsPerPrincipal } = this.#runtime.options
     const owned = this.#ownedBy(principal)
     if (
@@ -76,11 +76,11 @@ export class SessionTable implements SessionOwner {
       !this.#displace(principal, owned)
     ) {
       this.#forgetOwner(principal, owned)
-      return undefined
+      return 'maxSessionsPerPrincipal'
     }
     if (this.#taken >= maxSessions && !this.#makeRoom(principal, owned)) {
       this.#forgetOwner(principal, owned)
-      return undefined
+      return 'maxSessions'
     }
     // Displacing the owner's only session forgets the owner: look again.
     const current = this.#ownedBy(principal)
