@@ -32,6 +32,8 @@ export class RunningRequest {
   readonly params: Readonly<Record<string, unknown>> | undefined
   readonly sink: AnswerSink
   readonly startedAt: number
+  /** Whether its start was told as an event: then its end is told as well. */
+  announced = false
   readonly #hold: Hold | undefined
 
   constructor(

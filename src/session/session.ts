@@ -216,6 +216,7 @@ export class Session implements TransportHost, IdleClockOwner {
     this.requests.add(running)
     this.runtime.load.started()
     if (this.runtime.hub.active && this.#state === 'open') {
+      running.announced = true
       this.runtime.hub.emit({
         type: 'request.started',
         time: this.runtime.clock.wallTime(),
@@ -474,7 +475,7 @@ export class Session implements TransportHost, IdleClockOwner {
   #requestEnded(request: RunningRequest, outcome: RequestOutcome): void {
     const { hub, clock, load } = this.runtime
     load.ended()
-    if (!hub.active || this.#state === 'opening') return
+    if (!request.announced) return
     hub.emit({
       type: 'request.ended',
       time: clock.wallTime(),
