@@ -2,10 +2,10 @@
 
 import type { JsonRpcMessage, RequestId } from '../../src/types.ts'
 import type { SimBody, SimEvent, SimOutcome, SimRequest } from '../support/sim-exchange.ts'
+import { type Actor, authInfoOf, type ExchangeNote, type Surroundings, type Victim } from './around.ts'
 import type { AuthorPlan, ClientPlan, ConnectionPlan, Intrusion, Refusal, ResumePlan, Step } from './plan.ts'
 import type { SessionModel } from './session-model.ts'
 import { compareCall, responseId, shortOf, type StreamConnection, StreamModel } from './stream-model.ts'
-import { authInfoOf, type ExchangeNote, type World } from './world.ts'
 
 /** One JSON-RPC request of this client. */
 interface ClientCall {
@@ -45,14 +45,14 @@ type Params = Record<string, unknown>
 const BOTH = 'application/json, text/event-stream'
 
 /** A client. */
-export class SimClient {
+export class SimClient implements Actor, Victim {
   readonly index: number
   readonly plan: ClientPlan
   /** The session it uses, which may have ended. */
   session: SessionModel | undefined
   /** The time it was to act at, while it acts; later than that by a blocked event loop only. */
   wokenFor: number | undefined
-  readonly #world: World
+  readonly #world: Surroundings
   readonly #calls: ClientCall[] = []
   readonly #followed: Followed[] = []
   /** On which stream each thing that a session's server sends once was seen. */
@@ -65,7 +65,7 @@ export class SimClient {
   #tokens = 0
   #stopped = false
 
-  constructor(world: World, index: number, plan: ClientPlan) {
+  constructor(world: Surroundings, index: number, plan: ClientPlan) {
     this.#world = world
     this.index = index
     this.plan = plan
@@ -231,7 +231,14 @@ export class SimClient {
     session: SessionModel,
     kind: string,
     message: unknown,
-    options: { uses?: boolean; initializes?: boolean; bearing?: 'ambiguous'; detail?: string; connection?: ConnectionPlan; refusals?: number[] } = {},
+    options: {
+      uses?: boolean
+      initializes?: boolean
+      bearing?: 'ambiguous'
+      detail?: string
+      connection?: ConnectionPlan
+      refusals?: number[]
+    } = {},
   ): ExchangeNote {
     const request = { ...this.#head('POST', session), body: JSON.stringify(message) }
     const note = this.#world.send(this, request, {
@@ -258,9 +265,16 @@ export class SimClient {
     const owned = old !== undefined && old.end === undefined
     const request = { ...this.#head('POST', undefined), body: JSON.stringify(body) }
     // A client that comes back may still send its dead id; a live one would be refused, so leave it out.
-    const withOld = old !== undefined && !owned ? { ...request, headers: { ...request.headers, 'mcp-session-id': old.id } } : request
+    const withOld =
+      old !== undefined && !owned
+        ? { ...request, headers: { ...request.headers, 'mcp-session-id': old.id } }
+        : request
     if (withOld !== request) world.recorder.stake('initialize with a dead id')
-    const note = world.send(this, withOld, { kind: 'open', connection: step.connection, detail: `${step.author.factory} ${step.author.initialize}` })
+    const note = world.send(this, withOld, {
+      kind: 'open',
+      connection: step.connection,
+      detail: `${step.author.factory} ${step.author.initialize}`,
+    })
     world.noteOpening(name, note)
     this.wokenFor = undefined
     this.#due = undefined
@@ -274,11 +288,19 @@ export class SimClient {
     if (step.initialized) this.#initialized(model)
   }
 
-  #checkOpening(note: ExchangeNote, step: Extract<Step, { do: 'open' }>, old: SessionModel | undefined): void {
+  #checkOpening(
+    note: ExchangeNote,
+    step: Extract<Step, { do: 'open' }>,
+    old: SessionModel | undefined,
+  ): void {
     const { recorder, conditions, shutdownAt, models } = this.#world
     const { exchange } = note
     if (exchange.outcome === undefined) {
-      if (!note.disturbed) recorder.violate('P6', `initialize #${note.number} was not answered within ${conditions.initializeTimeout} ms`)
+      if (!note.disturbed)
+        recorder.violate(
+          'P6',
+          `initialize #${note.number} was not answered within ${conditions.initializeTimeout} ms`,
+        )
       return
     }
     if (note.disturbed || exchange.outcome !== 'completed') return
@@ -287,7 +309,8 @@ export class SimClient {
     const { author } = step
     const reachable = author.factory === 'ok' && author.initialize === 'result'
     const time = author.factoryAfter + author.initializeAfter
-    if (id !== undefined && id === old?.id) recorder.violate('P3', `initialize #${note.number} was given the dead id again`)
+    if (id !== undefined && id === old?.id)
+      recorder.violate('P3', `initialize #${note.number} was given the dead id again`)
     if (id !== undefined && (!reachable || time > conditions.initializeTimeout + 20)) {
       recorder.violate('P7', `initialize #${note.number} that failed was given a session id`)
     }
@@ -296,29 +319,49 @@ export class SimClient {
       if (shutdownAt === undefined) {
         const live = [...models.values()].filter((model) => model.end === undefined)
         const mine = live.filter((model) => model.principal === this.plan.principal)
-        const opening = this.#world.exchanges.filter((one) => (one.kind === 'open' || one.kind === 'foreign initialize') && (one.exchange.closedAt ?? Infinity) >= exchange.startedAt)
+        const opening = this.#world.exchanges.filter(
+          (one) =>
+            (one.kind === 'open' || one.kind === 'foreign initialize') &&
+            (one.exchange.closedAt ?? Infinity) >= exchange.startedAt,
+        )
         const full =
           live.length + opening.length > conditions.maxSessions ||
-          (this.plan.principal !== undefined && mine.length + opening.length > conditions.maxSessionsPerPrincipal)
-        if (!full) recorder.violate('P7', `initialize #${note.number} was refused as full with ${live.length} sessions`)
+          (this.plan.principal !== undefined &&
+            mine.length + opening.length > conditions.maxSessionsPerPrincipal)
+        if (!full)
+          recorder.violate(
+            'P7',
+            `initialize #${note.number} was refused as full with ${live.length} sessions`,
+          )
       }
       return
     }
     if (shutdownAt !== undefined) {
       recorder.stake('initialize in the drain')
-      if (status === 200 && id !== undefined && exchange.startedAt > shutdownAt) recorder.violate('P8', `initialize #${note.number} succeeded in the drain`)
+      if (status === 200 && id !== undefined && exchange.startedAt > shutdownAt)
+        recorder.violate('P8', `initialize #${note.number} succeeded in the drain`)
       return
     }
     // A body that comes too late, or an event loop that was blocked, is nobody's fault here.
     const slow = status === 408 || (status === 504 && conditions.stalls.length > 0)
-    if (reachable && !slow && time < conditions.initializeTimeout - 20 && (status !== 200 || id === undefined)) {
+    if (
+      reachable &&
+      !slow &&
+      time < conditions.initializeTimeout - 20 &&
+      (status !== 200 || id === undefined)
+    ) {
       recorder.violate('P6', `initialize #${note.number} got ${status} ${exchange.text}`)
     }
     this.#takeBody(note, undefined)
   }
 
   #initialized(session: SessionModel): void {
-    this.#post(session, 'initialized', { jsonrpc: '2.0', method: 'notifications/initialized' }, { initializes: true })
+    this.#post(
+      session,
+      'initialized',
+      { jsonrpc: '2.0', method: 'notifications/initialized' },
+      { initializes: true },
+    )
   }
 
   #callTool(session: SessionModel, step: Extract<Step, { do: 'call' }>): void {
@@ -332,23 +375,31 @@ export class SimClient {
       const id = index === 0 ? (step.id ?? this.#nextId++) : this.#nextId++
       calls.push({ tag, id, session, got: [], response: undefined, cancelled: false })
       messages.push(
-        this.#request('tools/call', { name: 'run', arguments: { ...step.plan, tag }, _meta: { progressToken: tag } }, id),
+        this.#request(
+          'tools/call',
+          { name: 'run', arguments: { ...step.plan, tag }, _meta: { progressToken: tag } },
+          id,
+        ),
       )
     }
     for (const call of calls) {
-      if (this.#calls.some((other) => other.session === session && other.id === call.id && this.#runs(other))) {
+      if (
+        this.#calls.some((other) => other.session === session && other.id === call.id && this.#runs(other))
+      ) {
         world.recorder.stake('the same id twice in flight')
       }
     }
     // Only the oldest eras know array bodies.
-    const refusals = batched && !(session.version === '2025-03-26' || session.version === '2024-11-05') ? [400] : []
+    const refusals =
+      batched && !(session.version === '2025-03-26' || session.version === '2024-11-05') ? [400] : []
     const note = this.#post(session, 'call', batched ? messages : messages[0], {
       uses: true,
       connection: step.connection,
       refusals,
       detail: `${calls.map((call) => `${call.tag} id ${JSON.stringify(call.id)}`).join(', ')} ${JSON.stringify(step.plan)}`,
     })
-    if (refusals.length > 0 && note.exchange.answeredStatus === 200) world.recorder.violate('P6', `#${note.number}: an array body was executed`)
+    if (refusals.length > 0 && note.exchange.answeredStatus === 200)
+      world.recorder.violate('P6', `#${note.number}: an array body was executed`)
     this.#calls.push(...calls)
     const followed: Followed = {
       session,
@@ -372,7 +423,8 @@ export class SimClient {
     const note = world.send(this, this.#head('DELETE', session), { kind: 'delete', session })
     void note.exchange.ended.then((outcome) => {
       this.#checkStatus(note, outcome)
-      if (note.exchange.status === 200 && session.end === undefined) world.recorder.violate('P3', `#${note.number}: ${session.name} was deleted and goes on`)
+      if (note.exchange.status === 200 && session.end === undefined)
+        world.recorder.violate('P3', `#${note.number}: ${session.name} was deleted and goes on`)
     })
   }
 
@@ -384,11 +436,17 @@ export class SimClient {
   #cancel(session: SessionModel, call: ClientCall | undefined): void {
     if (call === undefined || this.#stopped || session.end !== undefined) return
     // The newest running call of that id is meant, whichever the client had in mind.
-    const target = this.#calls.findLast((other) => other.session === session && other.id === call.id && this.#runs(other))
+    const target = this.#calls.findLast(
+      (other) => other.session === session && other.id === call.id && this.#runs(other),
+    )
     const note = this.#post(
       session,
       'cancel',
-      { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: call.id, reason: 'changed my mind' } },
+      {
+        jsonrpc: '2.0',
+        method: 'notifications/cancelled',
+        params: { requestId: call.id, reason: 'changed my mind' },
+      },
       { detail: `id ${JSON.stringify(call.id)} ${target?.tag ?? 'of nothing running'}` },
     )
     if (target === undefined) return
@@ -398,18 +456,24 @@ export class SimClient {
       const handled = this.#world.call(target.tag)
       if (note.exchange.answeredStatus !== 202) return
       recorder.stake('call cancelled')
-      if (handled?.abortedAt === undefined && handled?.endedAt === undefined) recorder.violate('P6', `${target.tag} was cancelled and its signal did not abort`)
+      if (handled?.abortedAt === undefined && handled?.endedAt === undefined)
+        recorder.violate('P6', `${target.tag} was cancelled and its signal did not abort`)
     })
   }
 
   #get(session: SessionModel, connection: ConnectionPlan, resume: ResumePlan | undefined): void {
-    const broadcasts = this.#world.exchanges.filter((note) => note.session === session && note.exchange.method === 'GET')
+    const broadcasts = this.#world.exchanges.filter(
+      (note) => note.session === session && note.exchange.method === 'GET',
+    )
     let written = 0
     for (const { exchange } of broadcasts) {
-      for (const { text } of exchange.written) for (const match of text.matchAll(/"call":null,"n":(\d+)/g)) written = Math.max(written, Number(match[1]))
+      for (const { text } of exchange.written)
+        for (const match of text.matchAll(/"call":null,"n":(\d+)/g))
+          written = Math.max(written, Number(match[1]))
     }
     let received = 0
-    for (const followed of this.#followed) if (followed.session === session) received = Math.max(received, followed.lastBroadcast ?? 0)
+    for (const followed of this.#followed)
+      if (followed.session === session) received = Math.max(received, followed.lastBroadcast ?? 0)
     const followed: Followed = {
       session,
       model: new StreamModel(),
@@ -422,7 +486,13 @@ export class SimClient {
       lastBroadcast: undefined,
     }
     this.#followed.push(followed)
-    const note = this.#world.send(this, this.#head('GET', session), { kind: 'get', session, connection, uses: true, refusals: [409, 429] })
+    const note = this.#world.send(this, this.#head('GET', session), {
+      kind: 'get',
+      session,
+      connection,
+      uses: true,
+      refusals: [409, 429],
+    })
     this.#follow(followed, note, followed.model.open())
   }
 
@@ -477,7 +547,8 @@ export class SimClient {
         this.#takeBroadcast(followed, note, data.n)
         return
       }
-      const once = message.method === 'elicitation/create' ? `ask ${session.name} ${String(params['ask'])}` : undefined
+      const once =
+        message.method === 'elicitation/create' ? `ask ${session.name} ${String(params['ask'])}` : undefined
       if (once !== undefined) {
         const other = this.#seen.get(once)
         if (other !== undefined && other !== followed && followed.calls.length + other.calls.length > 0) {
@@ -498,11 +569,15 @@ export class SimClient {
     const id = responseId(message)
     const call = followed.calls.find((one) => one.id === id)
     if (call === undefined) {
-      recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)} brought a response for id ${JSON.stringify(id)}`)
+      recorder.violate(
+        'P4',
+        `#${note.number} ${this.#nameOf(followed)} brought a response for id ${JSON.stringify(id)}`,
+      )
       return
     }
     const tag = tagOf(message)?.call
-    if (tag !== undefined && tag !== null && tag !== call.tag) recorder.violate('P4', `#${note.number}: ${call.tag} was given the answer of ${String(tag)}`)
+    if (tag !== undefined && tag !== null && tag !== call.tag)
+      recorder.violate('P4', `#${note.number}: ${call.tag} was given the answer of ${String(tag)}`)
     if (call.response !== undefined) recorder.violate('P4', `${call.tag} was answered twice`)
     call.response = message
     call.got.push('response')
@@ -521,7 +596,10 @@ export class SimClient {
     followed.lastBroadcast = n
     const lossy = this.#world.conditions.log.kind === 'none' || this.#bounded()
     if (n < low || (n > high && !lossy)) {
-      recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: broadcast ${n} came where ${low}${high > low ? ` to ${high}` : ''} was due`)
+      recorder.violate(
+        'P4',
+        `#${note.number} ${this.#nameOf(followed)}: broadcast ${n} came where ${low}${high > low ? ` to ${high}` : ''} was due`,
+      )
     }
   }
 
@@ -536,16 +614,27 @@ export class SimClient {
     if (tag === undefined) return
     const { recorder } = this.#world
     recorder.stake('message checked for its owner')
-    if (tag !== session.tag) recorder.violate('P5', `${session.name} of c${this.index} was given what belongs to ${String(tag)}: ${JSON.stringify(message)}`)
+    if (tag !== session.tag)
+      recorder.violate(
+        'P5',
+        `${session.name} of c${this.index} was given what belongs to ${String(tag)}: ${JSON.stringify(message)}`,
+      )
   }
 
   #answer(session: SessionModel, id: RequestId, transport: boolean): void {
     const { answerAfter, answersWithError } = this.plan
     if (!transport && answerAfter === undefined) return
     const { clock } = this.#world
-    const answer = { jsonrpc: '2.0', id, ...(answersWithError && !transport ? { error: { code: -1, message: 'no' } } : { result: { action: 'decline' } }) }
+    const answer = {
+      jsonrpc: '2.0',
+      id,
+      ...(answersWithError && !transport
+        ? { error: { code: -1, message: 'no' } }
+        : { result: { action: 'decline' } }),
+    }
     const send = (): void => {
-      if (!this.#stopped && session.end === undefined) this.#post(session, transport ? 'pong' : 'answer', answer, { bearing: 'ambiguous' })
+      if (!this.#stopped && session.end === undefined)
+        this.#post(session, transport ? 'pong' : 'answer', answer, { bearing: 'ambiguous' })
     }
     if (transport) queueMicrotask(send)
     else clock.after(answerAfter ?? 0, send)
@@ -554,15 +643,24 @@ export class SimClient {
   #onended(followed: Followed, note: ExchangeNote, outcome: SimOutcome): void {
     const { recorder, conditions, shutdownAt } = this.#world
     const { exchange } = note
-    if (outcome === 'completed' && exchange.responseHeaders['content-type'] === 'application/json') this.#takeBody(note, followed)
+    if (outcome === 'completed' && exchange.responseHeaders['content-type'] === 'application/json')
+      this.#takeBody(note, followed)
     const pending = followed.calls.filter((call) => call.response === undefined && !call.cancelled)
     const resumed = note.kind === 'resume'
-    if (exchange.status === 200 && followed.calls.length > 0 && outcome === 'completed' && pending.length > 0) {
+    if (
+      exchange.status === 200 &&
+      followed.calls.length > 0 &&
+      outcome === 'completed' &&
+      pending.length > 0
+    ) {
       const rotates = Number.isFinite(conditions.streamMaxAge)
       // A stream that a newer connection of the same client took over ends, too.
       const takenOver = followed.connections.at(-1)?.note !== note
       if (!rotates && !takenOver) {
-        recorder.violate('P6', `#${note.number} ${this.#nameOf(followed)} ended without an answer for ${pending.map((call) => call.tag).join(', ')}`)
+        recorder.violate(
+          'P6',
+          `#${note.number} ${this.#nameOf(followed)} ended without an answer for ${pending.map((call) => call.tag).join(', ')}`,
+        )
       }
     }
     if (outcome === 'cut' && !note.disturbed && shutdownAt === undefined) {
@@ -572,8 +670,11 @@ export class SimClient {
     if (outcome === 'dropped' && pending.length > 0 && !resumed) recorder.stake('dropped in a call')
     if (resumed && exchange.status === 204) {
       recorder.stake('nothing left to resume')
-      const incomplete = pending.filter((call) => !this.#trims(followed) && this.#world.call(call.tag) !== undefined)
-      if (incomplete.length > 0) recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: 204, but the answer never came`)
+      const incomplete = pending.filter(
+        (call) => !this.#trims(followed) && this.#world.call(call.tag) !== undefined,
+      )
+      if (incomplete.length > 0)
+        recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: 204, but the answer never came`)
       followed.finished = true
     }
     if (outcome === 'completed' && exchange.status !== 200) followed.finished = true
@@ -582,7 +683,8 @@ export class SimClient {
 
   #resume(followed: Followed): void {
     const { resume, session } = followed
-    if (resume === undefined || followed.finished || this.#stopped || followed.attempts >= resume.times) return
+    if (resume === undefined || followed.finished || this.#stopped || followed.attempts >= resume.times)
+      return
     followed.attempts += 1
     const world = this.#world
     world.clock.after(resume.after, () => {
@@ -594,7 +696,8 @@ export class SimClient {
       const at = followed.model.resume(cursor)
       world.recorder.stake('resumed')
       if (at.next < followed.model.known.length) world.recorder.stake('resumed from an earlier event')
-      const connection: ConnectionPlan = followed.attempts < resume.times && followed.attempts % 2 === 1 ? { dropAfter: resume.after + 3 } : {}
+      const connection: ConnectionPlan =
+        followed.attempts < resume.times && followed.attempts % 2 === 1 ? { dropAfter: resume.after + 3 } : {}
       const request = this.#head('GET', session, { 'last-event-id': cursor })
       const note = world.send(this, request, {
         kind: 'resume',
@@ -630,8 +733,17 @@ export class SimClient {
     this.#checkStatus(note, outcome)
     if (outcome === 'completed') this.#takeBody(note, undefined)
     const { exchange, session } = note
-    if ((note.kind === 'list' || note.kind === 'ping') && outcome === 'completed' && exchange.status === 200 && !exchange.text.includes('"result"')) {
-      if (session?.end === undefined) this.#world.recorder.violate('P6', `#${note.number} ${note.kind} got ${JSON.stringify(exchange.text)}`)
+    if (
+      (note.kind === 'list' || note.kind === 'ping') &&
+      outcome === 'completed' &&
+      exchange.status === 200 &&
+      !exchange.text.includes('"result"')
+    ) {
+      if (session?.end === undefined)
+        this.#world.recorder.violate(
+          'P6',
+          `#${note.number} ${note.kind} got ${JSON.stringify(exchange.text)}`,
+        )
     }
   }
 
@@ -653,10 +765,14 @@ export class SimClient {
       delete: [200],
     }
     const allowed = expected[kind]
-    if (allowed === undefined || allowed.includes(exchange.status) || note.refusals.includes(exchange.status)) return
+    if (allowed === undefined || allowed.includes(exchange.status) || note.refusals.includes(exchange.status))
+      return
     if (exchange.status === 404 && session?.end !== undefined) return
     if (exchange.status === 503 && this.#world.shutdownAt !== undefined) return
-    this.#world.recorder.violate('P6', `#${note.number} ${kind} on ${session?.name} got ${exchange.status} ${exchange.text}`)
+    this.#world.recorder.violate(
+      'P6',
+      `#${note.number} ${kind} on ${session?.name} got ${exchange.status} ${exchange.text}`,
+    )
   }
 
   // What must be refused
@@ -698,7 +814,15 @@ export class SimClient {
         request = post(`"${'x'.repeat(this.#world.conditions.maxBodySize)}"`)
         break
       case 'reinitialize':
-        request = post(JSON.stringify(this.#request('initialize', { protocolVersion: known, capabilities: {}, clientInfo: { name: 'again', version: '1' } })))
+        request = post(
+          JSON.stringify(
+            this.#request('initialize', {
+              protocolVersion: known,
+              capabilities: {},
+              clientInfo: { name: 'again', version: '1' },
+            }),
+          ),
+        )
         // On a session that has ended it would open another.
         if (session.end !== undefined) return
         break
@@ -719,7 +843,13 @@ export class SimClient {
         break
     }
     const connection: ConnectionPlan = kind === 'never' && length < 100 ? { dropAfter: length + 50 } : {}
-    const note = this.#world.send(this, request, { kind: 'refused', session, connection, detail: kind, refusals: [400, 405, 406, 408, 413, 415] })
+    const note = this.#world.send(this, request, {
+      kind: 'refused',
+      session,
+      connection,
+      detail: kind,
+      refusals: [400, 405, 406, 408, 413, 415],
+    })
     void note.exchange.ended.then((outcome) => {
       const { status } = note.exchange
       if (outcome !== 'completed' || status === undefined || (status >= 400 && status < 500)) return
@@ -743,15 +873,34 @@ export class SimClient {
       const own = this.session
       if (own === undefined) return
       const request = (id: string): SimRequest => this.#head('GET', own, { 'last-event-id': id })
-      const foreign = world.send(this, request(cursor), { kind: 'refused', session: own, detail: `cursor of ${target.name}`, refusals: [400] })
-      const garbage = world.send(this, request('no cursor at all'), { kind: 'refused', session: own, detail: 'cursor of nobody', refusals: [400] })
+      const foreign = world.send(this, request(cursor), {
+        kind: 'refused',
+        session: own,
+        detail: `cursor of ${target.name}`,
+        refusals: [400],
+      })
+      const garbage = world.send(this, request('no cursor at all'), {
+        kind: 'refused',
+        session: own,
+        detail: 'cursor of nobody',
+        refusals: [400],
+      })
       this.#compare(kind, foreign, garbage)
       return
     }
     const stranger = 'A'.repeat(target.id.length)
-    const request = (id: string, more: Record<string, string> = {}): Record<string, string> => ({ 'mcp-session-id': id, ...versionHeader(target.version), ...more })
+    const request = (id: string, more: Record<string, string> = {}): Record<string, string> => ({
+      'mcp-session-id': id,
+      ...versionHeader(target.version),
+      ...more,
+    })
     const make = (id: string): SimRequest => {
-      const call = JSON.stringify({ jsonrpc: '2.0', id: 7, method: 'tools/call', params: { name: 'run', arguments: { tag: 'intruder' } } })
+      const call = JSON.stringify({
+        jsonrpc: '2.0',
+        id: 7,
+        method: 'tools/call',
+        params: { name: 'run', arguments: { tag: 'intruder' } },
+      })
       switch (kind) {
         case 'post':
           return { ...this.#head('POST', undefined, request(id)), body: call }
@@ -764,11 +913,18 @@ export class SimClient {
             ],
           }
         case 'notify':
-          return { ...this.#head('POST', undefined, request(id)), body: '{"jsonrpc":"2.0","method":"notifications/initialized"}' }
+          return {
+            ...this.#head('POST', undefined, request(id)),
+            body: '{"jsonrpc":"2.0","method":"notifications/initialized"}',
+          }
         case 'cancel':
           return {
             ...this.#head('POST', undefined, request(id)),
-            body: JSON.stringify({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: victim.aCallId() ?? 1 } }),
+            body: JSON.stringify({
+              jsonrpc: '2.0',
+              method: 'notifications/cancelled',
+              params: { requestId: victim.aCallId() ?? 1 },
+            }),
           }
         case 'get':
           return this.#head('GET', undefined, request(id))
@@ -777,8 +933,15 @@ export class SimClient {
         case 'delete':
           return this.#head('DELETE', undefined, request(id))
         case 'initialize': {
-          const params = { protocolVersion: this.plan.version, capabilities: {}, clientInfo: { name: 'nobody', version: '1' } }
-          return { ...this.#head('POST', undefined, request(id)), body: JSON.stringify({ jsonrpc: '2.0', id: 7, method: 'initialize', params }) }
+          const params = {
+            protocolVersion: this.plan.version,
+            capabilities: {},
+            clientInfo: { name: 'nobody', version: '1' },
+          }
+          return {
+            ...this.#head('POST', undefined, request(id)),
+            body: JSON.stringify({ jsonrpc: '2.0', id: 7, method: 'initialize', params }),
+          }
         }
       }
     }
@@ -793,10 +956,15 @@ export class SimClient {
     void Promise.all([foreign.exchange.ended, unknown.exchange.ended]).then(() => {
       const [one, two] = [foreign.exchange, unknown.exchange]
       if (one.outcome !== 'completed' || two.outcome !== 'completed') return
-      const look = (exchange: typeof one): string => JSON.stringify([exchange.status, exchange.responseHeaders, exchange.text])
+      const look = (exchange: typeof one): string =>
+        JSON.stringify([exchange.status, exchange.responseHeaders, exchange.text])
       // Two that open need two places, and there may be but one.
       const places = kind === 'initialize' && (one.status === 503 || two.status === 503)
-      if (look(one) !== look(two) && !places) recorder.violate('P5', `${kind} #${foreign.number}: ${look(one)}, but nobody's is answered ${look(two)}`)
+      if (look(one) !== look(two) && !places)
+        recorder.violate(
+          'P5',
+          `${kind} #${foreign.number}: ${look(one)}, but nobody's is answered ${look(two)}`,
+        )
       const expected = kind === 'cursor' ? [400, 404] : kind === 'initialize' ? [500, 503] : [404]
       if (!expected.includes(one.status ?? 0) && !(shutdownAt !== undefined && one.status === 503)) {
         recorder.violate('P5', `${kind} #${foreign.number} got ${one.status}`)
@@ -825,9 +993,19 @@ export class SimClient {
     const { recorder, call: _call } = this.#world
     for (const followed of this.#followed) {
       const last = followed.connections.at(-1)?.note
-      if (last === undefined || followed.calls.length === 0 || last.disturbed || last.exchange.outcome !== undefined) continue
+      if (
+        last === undefined ||
+        followed.calls.length === 0 ||
+        last.disturbed ||
+        last.exchange.outcome !== undefined
+      )
+        continue
       if (followed.calls.some((call) => this.#runs(call))) continue
-      const since = Math.max(...followed.calls.map((call) => this.#world.call(call.tag)?.endedAt ?? 0), last.exchange.startedAt, last.bodyAt)
+      const since = Math.max(
+        ...followed.calls.map((call) => this.#world.call(call.tag)?.endedAt ?? 0),
+        last.exchange.startedAt,
+        last.bodyAt,
+      )
       if (this.#world.clock.now() - since < 1400) continue
       recorder.violate('P6', `#${last.number} ${this.#nameOf(followed)} hangs: no call of it runs any more`)
     }
@@ -843,9 +1021,16 @@ export class SimClient {
         let sent = handled.sent.map((message) => shortOf(message) ?? '').filter((short) => short !== '')
         const json = conditions.responseMode === 'json'
         if (json) sent = sent.filter((short) => short === 'response')
-        const unrelated = new Set(handled.plan?.ask?.related === true ? [] : sent.filter((short) => short.startsWith('ask')))
+        const unrelated = new Set(
+          handled.plan?.ask?.related === true ? [] : sent.filter((short) => short.startsWith('ask')),
+        )
         const got = call.got.filter((short) => !unrelated.has(short))
-        const wrong = compareCall(got, sent, this.#trims(followed) || conditions.log.kind === 'none', unrelated)
+        const wrong = compareCall(
+          got,
+          sent,
+          this.#trims(followed) || conditions.log.kind === 'none',
+          unrelated,
+        )
         if (wrong !== undefined) recorder.violate('P4', `${this.#nameOf(followed)} ${call.tag}: ${wrong}`)
       }
     }
@@ -861,7 +1046,9 @@ function versionHeader(version: string): Record<string, string> {
 function tagOf(message: JsonRpcMessage): { tag?: unknown; call?: unknown } | undefined {
   if ('method' in message) {
     const data = message.params?.['data']
-    return (typeof data === 'object' && data !== null ? data : message.params) as { tag?: unknown } | undefined
+    return (typeof data === 'object' && data !== null ? data : message.params) as
+      | { tag?: unknown }
+      | undefined
   }
   if ('result' in message) {
     const { serverInfo } = message.result as { serverInfo?: { name: string } }

@@ -11,7 +11,8 @@ import type { EventLog } from '../../src/stream/event-log.ts'
 import { MessageStream } from '../../src/stream/message-stream.ts'
 import { SimExchange } from '../support/sim-exchange.ts'
 import type { Promised } from './record.ts'
-import { authInfoOf, type Fault, type ManagerLike, type World } from './world.ts'
+import { authInfoOf } from './around.ts'
+import type { Fault, ManagerLike, World } from './world.ts'
 
 /** A fault and the promises it breaks, one of which must be found broken. */
 export interface DeliberateFault extends Fault {
@@ -19,7 +20,11 @@ export interface DeliberateFault extends Fault {
 }
 
 /** Replaces a method for the time of a run. */
-function replace<T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]): () => void {
+function replace<T extends object, K extends keyof T>(
+  target: T,
+  name: K,
+  make: (original: T[K]) => T[K],
+): () => void {
   const original = target[name]
   target[name] = make(original)
   return () => {
@@ -61,7 +66,10 @@ function managerLike(manager: ManagerLike, changes: Partial<ManagerLike>): Manag
 }
 
 /** Changes what an exchange is answered with. */
-function answering(manager: ManagerLike, change: (status: number, exchange: SimExchange) => number): ManagerLike {
+function answering(
+  manager: ManagerLike,
+  change: (status: number, exchange: SimExchange) => number,
+): ManagerLike {
   return managerLike(manager, {
     handle(exchange) {
       if (exchange instanceof SimExchange) {
@@ -82,7 +90,9 @@ function every(n: number): () => boolean {
 /** Whose session an exchange names, where it is somebody else's. */
 function foreignSession(world: World, exchange: SimExchange): ReturnType<World['models']['get']> {
   const session = world.models.get(exchange.header('mcp-session-id') ?? '')
-  const sub = exchange.presetAuth?.extra?.['sub'] ?? /^Bearer token-(\w+)-/.exec(exchange.header('authorization') ?? '')?.[1]
+  const sub =
+    exchange.presetAuth?.extra?.['sub'] ??
+    /^Bearer token-(\w+)-/.exec(exchange.header('authorization') ?? '')?.[1]
   return session !== undefined && session.principal !== sub ? session : undefined
 }
 
@@ -101,7 +111,10 @@ export const FAULTS: readonly DeliberateFault[] = [
   {
     name: 'the idle timeout is one millisecond short',
     breaks: ['P1'],
-    options: (options) => ({ ...options, sessionIdleTimeout: Math.max(0.5, Number(options.sessionIdleTimeout) - 1) }),
+    options: (options) => ({
+      ...options,
+      sessionIdleTimeout: Math.max(0.5, Number(options.sessionIdleTimeout) - 1),
+    }),
   },
   {
     name: 'an exchange does not hold its session',
@@ -171,7 +184,8 @@ export const FAULTS: readonly DeliberateFault[] = [
   {
     name: 'timers are 300 ms late',
     breaks: ['P2'],
-    clock: (clock) => clockLike(clock, { setTimer: (callback, delay) => clock.setTimer(callback, delay + 300) }),
+    clock: (clock) =>
+      clockLike(clock, { setTimer: (callback, delay) => clock.setTimer(callback, delay + 300) }),
   },
   {
     name: 'a refused request counts as activity',
@@ -198,7 +212,9 @@ export const FAULTS: readonly DeliberateFault[] = [
             headers: {
               'mcp-session-id': victim.id,
               'content-type': 'application/json',
-              ...(authInfo !== undefined && world.conditions.hook ? { authorization: `Bearer ${authInfo.token}` } : {}),
+              ...(authInfo !== undefined && world.conditions.hook
+                ? { authorization: `Bearer ${authInfo.token}` }
+                : {}),
             },
             body: '{"jsonrpc":"2.0","method":"notifications/nothing"}',
             ...(authInfo === undefined ? {} : { authInfo }),
@@ -235,7 +251,8 @@ export const FAULTS: readonly DeliberateFault[] = [
   {
     name: 'a session that ended answers once more',
     breaks: ['P3'],
-    manager: (manager) => answering(manager, (status, exchange) => (status === 404 && exchange.method === 'POST' ? 202 : status)),
+    manager: (manager) =>
+      answering(manager, (status, exchange) => (status === 404 && exchange.method === 'POST' ? 202 : status)),
   },
   {
     name: 'an unknown session is answered with 503',
@@ -246,12 +263,16 @@ export const FAULTS: readonly DeliberateFault[] = [
   {
     name: 'now and then a chunk is lost',
     breaks: ['P4', 'P6'],
-    link: (_, world) => ({ tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? undefined : chunk) }),
+    link: (_, world) => ({
+      tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? undefined : chunk),
+    }),
   },
   {
     name: 'now and then a chunk is sent twice',
     breaks: ['P4'],
-    link: (_, world) => ({ tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? chunk + chunk : chunk) }),
+    link: (_, world) => ({
+      tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? chunk + chunk : chunk),
+    }),
   },
   {
     name: 'the event log loses every fifth event',
@@ -268,7 +289,9 @@ export const FAULTS: readonly DeliberateFault[] = [
       logLike(log, {
         async read(session, stream, after) {
           const page = await log.read(session, stream, after)
-          const events = [...page.events].reverse().map((event, index) => ({ ...event, position: page.events[index]?.position ?? 0 }))
+          const events = [...page.events]
+            .reverse()
+            .map((event, index) => ({ ...event, position: page.events[index]?.position ?? 0 }))
           return { ...page, events }
         },
       }),
@@ -276,7 +299,8 @@ export const FAULTS: readonly DeliberateFault[] = [
   {
     name: 'the event log reads the stream before',
     breaks: ['P4'],
-    eventLog: (log) => logLike(log, { read: (session, stream, after) => log.read(session, Math.max(0, stream - 1), after) }),
+    eventLog: (log) =>
+      logLike(log, { read: (session, stream, after) => log.read(session, Math.max(0, stream - 1), after) }),
   },
   {
     name: 'a resume skips an event',
@@ -313,13 +337,25 @@ export const FAULTS: readonly DeliberateFault[] = [
     name: "somebody else's session is answered with 403",
     breaks: ['P5'],
     manager: (manager, world) =>
-      answering(manager, (status, exchange) => (status === 404 && foreignSession(world, exchange)?.end === undefined && foreignSession(world, exchange) !== undefined ? 403 : status)),
+      answering(manager, (status, exchange) =>
+        status === 404 &&
+        foreignSession(world, exchange)?.end === undefined &&
+        foreignSession(world, exchange) !== undefined
+          ? 403
+          : status,
+      ),
   },
   {
     name: 'event ids of one session are good for another',
     breaks: ['P5'],
     patch: () =>
-      replace(SessionStreams.prototype, 'eventId', () => (stream, position): string => `AAAAAAAA.${stream}.${position}`),
+      replace(
+        SessionStreams.prototype,
+        'eventId',
+        () =>
+          (stream, position): string =>
+            `AAAAAAAA.${stream}.${position}`,
+      ),
   },
   {
     name: 'the event log mixes sessions',

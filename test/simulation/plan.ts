@@ -4,7 +4,12 @@ import type { CallPlan, InitializeEnding } from '../support/fake-server.ts'
 import { Random } from './random.ts'
 
 /** The eras with a handshake. */
-export const VERSIONS: readonly [string, ...string[]] = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05']
+export const VERSIONS: readonly [string, ...string[]] = [
+  '2025-11-25',
+  '2025-06-18',
+  '2025-03-26',
+  '2024-11-05',
+]
 
 /** How the author's side behaves for one session. */
 export interface AuthorPlan {
@@ -62,7 +67,17 @@ export const REFUSALS = [
 export type Refusal = (typeof REFUSALS)[number]
 
 /** What a stranger tries with somebody else's session id or cursor. */
-export const INTRUSIONS = ['post', 'notify', 'get', 'delete', 'resume', 'cancel', 'slow', 'cursor', 'initialize'] as const
+export const INTRUSIONS = [
+  'post',
+  'notify',
+  'get',
+  'delete',
+  'resume',
+  'cancel',
+  'slow',
+  'cursor',
+  'initialize',
+] as const
 
 /** One of {@link INTRUSIONS}. */
 export type Intrusion = (typeof INTRUSIONS)[number]
@@ -74,7 +89,12 @@ export interface DeadlineWait {
 
 /** One thing that a client does. */
 export type Step =
-  | { readonly do: 'open'; readonly author: AuthorPlan; readonly initialized: boolean; readonly connection: ConnectionPlan }
+  | {
+      readonly do: 'open'
+      readonly author: AuthorPlan
+      readonly initialized: boolean
+      readonly connection: ConnectionPlan
+    }
   | {
       readonly do: 'call'
       readonly plan: Omit<CallPlan, 'tag'>
@@ -87,7 +107,19 @@ export type Step =
       readonly batch?: number
     }
   | { readonly do: 'get'; readonly connection: ConnectionPlan; readonly resume?: ResumePlan }
-  | { readonly do: 'list' | 'ping' | 'notify' | 'initialized' | 'delete' | 'admin-close' | 'author-close' | 'broadcast' | 'push' | 'drop-all' }
+  | {
+      readonly do:
+        | 'list'
+        | 'ping'
+        | 'notify'
+        | 'initialized'
+        | 'delete'
+        | 'admin-close'
+        | 'author-close'
+        | 'broadcast'
+        | 'push'
+        | 'drop-all'
+    }
   | { readonly do: 'refused'; readonly kind: Refusal; readonly length: number }
   | { readonly do: 'foreign'; readonly kind: Intrusion; readonly victim: number; readonly length: number }
   | { readonly do: 'wait'; readonly ms: number }
@@ -219,7 +251,10 @@ function makeConditions(random: Random): Conditions {
     hook: random.chance(0.3),
     jitter: quiet ? { late: 0, early: false } : { late: random.pick([0, 3, 15]), early: random.chance(0.5) },
     stalls: random.chance(0.3)
-      ? Array.from({ length: random.int(1, 5) }, (_, index) => ({ at: random.int(500, 6000) + index * 5000, length: random.pick([40, 400, 2000]) }))
+      ? Array.from({ length: random.int(1, 5) }, (_, index) => ({
+          at: random.int(500, 6000) + index * 5000,
+          length: random.pick([40, 400, 2000]),
+        }))
       : [],
     wallSteps: random.chance(0.3)
       ? [{ at: random.int(100, 20_000), by: random.pick([3_600_000, -3_600_000, 86_400_000, -86_400_000]) }]
@@ -239,7 +274,13 @@ function makeClient(random: Random, conditions: Conditions, clients: number): Cl
   // Half of the clients go on to ask after their session's end, the others vanish as most clients do.
   if (random.chance(0.5)) {
     steps.push({ do: 'deadline', delta: random.pick([-1, 0, 1, 2, 251]) }, { do: 'ping' })
-    steps.push({ do: 'deadline', delta: 251 }, { do: 'wait', ms: 1 }, { do: 'list' }, { do: 'get', connection: {} }, { do: 'delete' })
+    steps.push(
+      { do: 'deadline', delta: 251 },
+      { do: 'wait', ms: 1 },
+      { do: 'list' },
+      { do: 'get', connection: {} },
+      { do: 'delete' },
+    )
   }
   return {
     principal: random.pick(['ann', 'ann', 'bob', 'cid', undefined, undefined]),
@@ -260,21 +301,59 @@ function makeClient(random: Random, conditions: Conditions, clients: number): Cl
 
 function makeOpen(random: Random, conditions: Conditions): Step {
   const author: AuthorPlan = random.chance(0.85)
-    ? { factory: 'ok', factoryAfter: random.pick([0, 0, 0, 5, 200]), initialize: 'result', initializeAfter: random.pick([0, 0, 0, 30, 400]) }
+    ? {
+        factory: 'ok',
+        factoryAfter: random.pick([0, 0, 0, 5, 200]),
+        initialize: 'result',
+        initializeAfter: random.pick([0, 0, 0, 30, 400]),
+      }
     : {
         factory: random.pick(['ok', 'ok', 'throw', 'reject', 'hang', 'nothing']),
-        factoryAfter: random.pick([0, 100, conditions.initializeTimeout - 1, conditions.initializeTimeout, conditions.initializeTimeout + 1]),
+        factoryAfter: random.pick([
+          0,
+          100,
+          conditions.initializeTimeout - 1,
+          conditions.initializeTimeout,
+          conditions.initializeTimeout + 1,
+        ]),
         initialize: random.pick(['result', 'error', 'never', 'throw', 'close']),
-        initializeAfter: random.pick([0, 50, conditions.initializeTimeout - 1, conditions.initializeTimeout + 1]),
+        initializeAfter: random.pick([
+          0,
+          50,
+          conditions.initializeTimeout - 1,
+          conditions.initializeTimeout + 1,
+        ]),
       }
-  return { do: 'open', author, initialized: random.chance(0.9), connection: random.chance(0.9) ? {} : makeConnection(random, conditions) }
+  return {
+    do: 'open',
+    author,
+    initialized: random.chance(0.9),
+    connection: random.chance(0.9) ? {} : makeConnection(random, conditions),
+  }
 }
 
 function makeWait(random: Random, conditions: Conditions): Step {
   const { sessionIdleTimeout: idle } = conditions
-  if (random.chance(0.45)) return { do: 'deadline', delta: random.weighted([[3, -1], [3, 0], [3, 1], [1, -2], [1, 2], [1, 251], [1, -0.25], [1, 0.25]]) }
-  if (!Number.isFinite(idle) || random.chance(0.6)) return { do: 'wait', ms: random.pick([0, 1, 10, 24, 25, 26, 100, 700, 3000]) }
-  return { do: 'wait', ms: random.pick([Math.floor(idle / 2), idle - 1, idle, idle + 1, Math.floor(idle * 1.5)]) }
+  if (random.chance(0.45))
+    return {
+      do: 'deadline',
+      delta: random.weighted([
+        [3, -1],
+        [3, 0],
+        [3, 1],
+        [1, -2],
+        [1, 2],
+        [1, 251],
+        [1, -0.25],
+        [1, 0.25],
+      ]),
+    }
+  if (!Number.isFinite(idle) || random.chance(0.6))
+    return { do: 'wait', ms: random.pick([0, 1, 10, 24, 25, 26, 100, 700, 3000]) }
+  return {
+    do: 'wait',
+    ms: random.pick([Math.floor(idle / 2), idle - 1, idle, idle + 1, Math.floor(idle * 1.5)]),
+  }
 }
 
 function makeConnection(random: Random, conditions: Conditions): ConnectionPlan {
@@ -283,10 +362,24 @@ function makeConnection(random: Random, conditions: Conditions): ConnectionPlan 
   return {
     ...(random.chance(0.4) ? { dropAfter: moment() } : {}),
     ...(random.chance(0.06) ? { vanishAfter: moment() } : {}),
-    ...(random.chance(0.08) ? { stall: { after: moment(), length: random.pick([0, 100, 1900, 2100, 5000]) } } : {}),
+    ...(random.chance(0.08)
+      ? { stall: { after: moment(), length: random.pick([0, 100, 1900, 2100, 5000]) } }
+      : {}),
     ...(random.chance(0.3) ? { latency: random.pick([1, 7, 40]) } : {}),
     ...(random.chance(0.1) ? { finishAfter: random.pick([0, 2, 50, finite, finite + 1]) } : {}),
-    ...(random.chance(0.08) ? { upload: random.pick([1, 30, finite - 1, finite, finite + 1, conditions.bodyTimeout - 1, conditions.bodyTimeout + 1]) } : {}),
+    ...(random.chance(0.08)
+      ? {
+          upload: random.pick([
+            1,
+            30,
+            finite - 1,
+            finite,
+            finite + 1,
+            conditions.bodyTimeout - 1,
+            conditions.bodyTimeout + 1,
+          ]),
+        }
+      : {}),
   }
 }
 
@@ -302,7 +395,22 @@ function makeCall(random: Random, conditions: Conditions): Step {
   const { sessionIdleTimeout: idle, detachedRequestTimeout: detached } = conditions
   const finite = Number.isFinite(idle) ? idle : 5000
   const plan: Omit<CallPlan, 'tag'> = {
-    duration: random.pick([0, 0, 0, 1, 24, 25, 26, 200, 1000, finite - 1, finite, finite + 1, finite * 2 + 3, detached + 50]),
+    duration: random.pick([
+      0,
+      0,
+      0,
+      1,
+      24,
+      25,
+      26,
+      200,
+      1000,
+      finite - 1,
+      finite,
+      finite + 1,
+      finite * 2 + 3,
+      detached + 50,
+    ]),
     ending: random.weighted([
       [20, 'result'],
       [3, 'error'],
@@ -312,9 +420,13 @@ function makeCall(random: Random, conditions: Conditions): Step {
       [1, 'reject'],
       [0.7, 'close'],
     ]),
-    ...(random.chance(0.4) ? { progress: { count: random.int(1, 8), every: random.pick([0, 1, 10, 50, 300]) } } : {}),
+    ...(random.chance(0.4)
+      ? { progress: { count: random.int(1, 8), every: random.pick([0, 1, 10, 50, 300]) } }
+      : {}),
     ...(random.chance(0.15) ? { broadcasts: random.int(1, 3) } : {}),
-    ...(random.chance(0.15) ? { ask: { related: random.chance(0.5), timeout: random.pick([100, 4000, 60_000]) } } : {}),
+    ...(random.chance(0.15)
+      ? { ask: { related: random.chance(0.5), timeout: random.pick([100, 4000, 60_000]) } }
+      : {}),
     ...(random.chance(0.08) ? { deaf: true } : {}),
     ...(random.chance(0.08) ? { padding: random.pick([100, 3000]) } : {}),
   }
@@ -362,7 +474,12 @@ function makeStep(random: Random, conditions: Conditions, clients: number): Step
     case 'refused':
       return { do: 'refused', kind: random.pick(REFUSALS as unknown as [Refusal, ...Refusal[]]), length }
     case 'foreign':
-      return { do: 'foreign', kind: random.pick(INTRUSIONS as unknown as [Intrusion, ...Intrusion[]]), victim: random.int(0, clients - 1), length }
+      return {
+        do: 'foreign',
+        kind: random.pick(INTRUSIONS as unknown as [Intrusion, ...Intrusion[]]),
+        victim: random.int(0, clients - 1),
+        length,
+      }
     default:
       return { do: kind } as Step
   }

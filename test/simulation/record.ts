@@ -35,7 +35,7 @@ export const STAKES = {
   'asked after the end': 'P3',
   'initialize with a dead id': 'P3',
   'dropped in a call': 'P4',
-  'resumed': 'P4',
+  resumed: 'P4',
   'resumed with a gap': 'P4',
   'resumed from an earlier event': 'P4',
   'nothing left to resume': 'P4',
@@ -47,10 +47,10 @@ export const STAKES = {
   'call detached too long': 'P6',
   'the same id twice in flight': 'P6',
   'asked the client': 'P6',
-  'evicted': 'P7',
+  evicted: 'P7',
   'refused as full': 'P7',
   'run ended clean': 'P7',
-  'drained': 'P8',
+  drained: 'P8',
   'call finished in the drain': 'P8',
   'initialize in the drain': 'P8',
 } as const satisfies Record<string, Promised>
@@ -87,7 +87,8 @@ export class Recorder {
   /** Adds a line. Returns its position. */
   note(text: string): number {
     const line = `${this.#now().toFixed(2).padStart(10)}  ${text}`
-    for (let index = 0; index < line.length; index++) this.#hash = Math.imul(this.#hash ^ line.charCodeAt(index), 0x01000193)
+    for (let index = 0; index < line.length; index++)
+      this.#hash = Math.imul(this.#hash ^ line.charCodeAt(index), 0x01000193)
     if (this.#keep) this.lines.push(line)
     return ++this.#seq
   }

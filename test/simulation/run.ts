@@ -1,7 +1,8 @@
 /** `npm run simulate`: R0 of the reliability tests, by seeds. */
 
 import { parseArgs } from 'node:util'
-import { type DeliberateFault, FAULTS } from './faults.ts'
+import { catchFault } from './catch-fault.ts'
+import { FAULTS } from './faults.ts'
 import { makePlan, type Plan } from './plan.ts'
 import { PROMISES, type Promised, STAKES, type Stake, type Violation } from './record.ts'
 import { shrink, sizeOf } from './shrink.ts'
@@ -19,9 +20,6 @@ const HELP = `Runs the session manager over a virtual clock with simulated clien
 Every seed gives the same history each time; the first and every fiftieth are run twice to prove it.
 Fails when a promise is broken, or was too rarely at stake: at least half as often as there are seeds, at most 1,000 times.
 `
-
-/** A fault that so many seeds do not catch is not caught. */
-const SEEDS_PER_FAULT = 120
 
 /** Failing seeds looked at in full. */
 const MOST_FAILURES = 3
@@ -50,14 +48,17 @@ async function main(): Promise<number> {
 
 function number(name: string, text: string): number {
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`--${name} takes a whole number, got '${text}'`)
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new RangeError(`--${name} takes a whole number, got '${text}'`)
   return value
 }
 
 async function runOne(seed: number, about: string): Promise<number> {
   const { recorder, duration } = await simulateSeed(seed, { keepHistory: true })
   print(recorder.lines.join('\n'))
-  print(`\nseed ${seed}: ${recorder.lines.length} lines, ${(duration / 1000).toFixed(1)} s of virtual time, hash ${recorder.hash}`)
+  print(
+    `\nseed ${seed}: ${recorder.lines.length} lines, ${(duration / 1000).toFixed(1)} s of virtual time, hash ${recorder.hash}`,
+  )
   if (recorder.violations.length === 0) return 0
   const chosen = recorder.violations.filter((violation) => describe(violation).includes(about))
   await explain(makePlan(seed), chosen)
@@ -89,7 +90,8 @@ async function runMany(from: number, count: number): Promise<number> {
   }
   if (failed.length > MOST_FAILURES) {
     print(`\nFurther failing seeds:`)
-    for (const { seed, violations } of failed.slice(MOST_FAILURES, 60)) print(`  ${seed}: ${describe(violations[0])}`)
+    for (const { seed, violations } of failed.slice(MOST_FAILURES, 60))
+      print(`  ${seed}: ${describe(violations[0])}`)
   }
   const rare = printStakes(stakes, count)
   const seconds = (performance.now() - started) / 1000
@@ -125,32 +127,18 @@ async function runFaults(from: number, only: string): Promise<number> {
   for (const fault of chosen) {
     const caught = await catchFault(fault, from)
     if (caught === undefined) missed += 1
-    print(`${caught === undefined ? 'MISSED ' : 'caught '} ${fault.breaks.join('/')}  ${fault.name}${caught === undefined ? '' : `\n            seed ${caught.seed}: ${describe(caught.violation)}`}`)
+    print(
+      `${caught === undefined ? 'MISSED ' : 'caught '} ${fault.breaks.join('/')}  ${fault.name}${caught === undefined ? '' : `\n            seed ${caught.seed}: ${describe(caught.violation)}`}`,
+    )
   }
   print(`\n${chosen.length - missed} of ${chosen.length} faults caught`)
   return missed === 0 ? 0 : 1
 }
 
-/** The first seed whose run breaks a promise of the fault's, and does not without the fault. */
-export async function catchFault(
-  fault: DeliberateFault,
-  from: number,
-  seeds: number = SEEDS_PER_FAULT,
-): Promise<{ seed: number; violation: Violation } | undefined> {
-  const breaks = (violations: readonly Violation[]): Violation | undefined => violations.find(({ promise }) => fault.breaks.includes(promise))
-  for (let seed = from; seed < from + seeds; seed++) {
-    const { recorder } = await simulateSeed(seed, { fault })
-    const violation = breaks(recorder.violations)
-    if (violation === undefined) continue
-    const healthy = await simulateSeed(seed)
-    if (breaks(healthy.recorder.violations) === undefined) return { seed, violation }
-  }
-  return undefined
-}
-
 /** Prints what a failing plan breaks, and the shortest history that still breaks it. */
 async function explain(plan: Plan, violations: readonly Violation[]): Promise<void> {
-  for (const violation of violations.slice(0, 5)) print(`  ${describe(violation)} at ${violation.at.toFixed(2)}`)
+  for (const violation of violations.slice(0, 5))
+    print(`  ${describe(violation)} at ${violation.at.toFixed(2)}`)
   const [first] = violations
   if (first === undefined) return
   const kind = kindOf(first)
@@ -161,7 +149,10 @@ async function explain(plan: Plan, violations: readonly Violation[]): Promise<vo
   const { recorder } = await simulate(small, { keepHistory: true })
   print(`\nShrunk from ${sizeOf(plan)} to ${sizeOf(small)} steps:`)
   for (const [index, client] of small.clients.entries()) {
-    if (client.steps.length > 0) print(`  c${index} ${JSON.stringify({ ...client, steps: undefined })}\n     ${client.steps.map((step) => JSON.stringify(step)).join('\n     ')}`)
+    if (client.steps.length > 0)
+      print(
+        `  c${index} ${JSON.stringify({ ...client, steps: undefined })}\n     ${client.steps.map((step) => JSON.stringify(step)).join('\n     ')}`,
+      )
   }
   print(`  ${JSON.stringify(small.conditions)}`)
   print(recorder.lines.join('\n'))
@@ -173,7 +164,9 @@ function kindOf({ promise, text }: Violation): string {
 }
 
 function describe(violation: Violation | undefined): string {
-  return violation === undefined ? '' : `${violation.promise} ${PROMISES[violation.promise]}: ${violation.text}`
+  return violation === undefined
+    ? ''
+    : `${violation.promise} ${PROMISES[violation.promise]}: ${violation.text}`
 }
 
 function print(text: string): void {

@@ -57,7 +57,15 @@ export class SessionModel {
   readonly #conditions: Conditions
 
   constructor(
-    fields: { name: string; id: string; tag: string; client: number; principal: string | undefined; version: string; openedAt: number },
+    fields: {
+      name: string
+      id: string
+      tag: string
+      client: number
+      principal: string | undefined
+      version: string
+      openedAt: number
+    },
     conditions: Conditions,
   ) {
     this.name = fields.name
@@ -72,7 +80,10 @@ export class SessionModel {
 
   /** Whether a request other than `ping` or a GET was accepted. */
   get used(): boolean {
-    return this.held.some((held) => held.uses && (accepted(held) || (held.exchange.answeredAt === undefined && this.#reached(held))))
+    return this.held.some(
+      (held) =>
+        held.uses && (accepted(held) || (held.exchange.answeredAt === undefined && this.#reached(held))),
+    )
   }
 
   /** Whether `notifications/initialized` was accepted. */
@@ -82,7 +93,11 @@ export class SessionModel {
 
   /** How long it may be idle now, and the reasons it may then end for. */
   get timeout(): { readonly length: number; readonly reasons: readonly string[] } {
-    const { sessionIdleTimeout: idle, unusedSessionTimeout: unused, handshakeTimeout: handshake } = this.#conditions
+    const {
+      sessionIdleTimeout: idle,
+      unusedSessionTimeout: unused,
+      handshakeTimeout: handshake,
+    } = this.#conditions
     if (this.used) return { length: idle, reasons: ['idle'] }
     const shorter = this.initialized ? unused : Math.min(unused, handshake)
     if (shorter < idle) return { length: shorter, reasons: ['unused'] }
@@ -123,7 +138,10 @@ export class SessionModel {
       if (!unsure && accepted(held)) certain = Math.max(certain, closedAt)
     }
     for (const call of this.calls) {
-      const end = Math.min(call.endedAt ?? Number.POSITIVE_INFINITY, call.abortedAt ?? Number.POSITIVE_INFINITY)
+      const end = Math.min(
+        call.endedAt ?? Number.POSITIVE_INFINITY,
+        call.abortedAt ?? Number.POSITIVE_INFINITY,
+      )
       if (end === Number.POSITIVE_INFINITY) continue
       certain = Math.max(certain, end)
       latest = Math.max(latest, end)
@@ -138,7 +156,9 @@ export class SessionModel {
     if (length === Number.POSITIVE_INFINITY) return undefined
     let due = this.lastHoldEnd().latest + length
     // A request that is refused in the end delays expiry while it is looked at, and only then.
-    const looks = this.held.filter((held) => !accepted(held)).sort((a, b) => a.exchange.startedAt - b.exchange.startedAt)
+    const looks = this.held
+      .filter((held) => !accepted(held))
+      .sort((a, b) => a.exchange.startedAt - b.exchange.startedAt)
     for (const { exchange } of looks) {
       if (exchange.startedAt <= due && (exchange.closedAt ?? 0) > due) due = exchange.closedAt ?? due
     }

@@ -48,10 +48,12 @@ async function shrinkSteps(current: () => Plan, attempt: Attempt): Promise<void>
   for (let index = 0; index < current().clients.length; index++) {
     let chunk = Math.ceil((current().clients[index]?.steps.length ?? 0) / 2)
     while (chunk >= 1) {
-      for (let start = 0; start < (current().clients[index]?.steps.length ?? 0); ) {
+      for (let start = 0; start < (current().clients[index]?.steps.length ?? 0);) {
         const from = start
         const size = chunk
-        const gone = await attempt(withSteps(current(), index, (steps) => [...steps.slice(0, from), ...steps.slice(from + size)]))
+        const gone = await attempt(
+          withSteps(current(), index, (steps) => [...steps.slice(0, from), ...steps.slice(from + size)]),
+        )
         if (!gone) start += chunk
       }
       chunk = chunk === 1 ? 0 : Math.ceil(chunk / 2)
@@ -82,10 +84,13 @@ async function shrinkConditions(current: () => Plan, attempt: Attempt): Promise<
     await attempt({ ...current(), conditions: { ...conditions, [name]: value } })
   }
   const { conditions } = current()
-  if (conditions.log.kind !== 'memory') await attempt({ ...current(), conditions: { ...conditions, log: { ...conditions.log, kind: 'memory' } } })
+  if (conditions.log.kind !== 'memory')
+    await attempt({ ...current(), conditions: { ...conditions, log: { ...conditions.log, kind: 'memory' } } })
 }
 
 function withSteps(plan: Plan, index: number, change: (steps: readonly Step[]) => readonly Step[]): Plan {
-  const clients: ClientPlan[] = plan.clients.map((client, at) => (at === index ? { ...client, steps: change(client.steps) } : client))
+  const clients: ClientPlan[] = plan.clients.map((client, at) =>
+    at === index ? { ...client, steps: change(client.steps) } : client,
+  )
   return { ...plan, clients }
 }

@@ -4,7 +4,8 @@ import { StreamableHTTPSessionManager } from '../../src/session/session-manager.
 import { makePlan, type Plan } from './plan.ts'
 import { type Fault, type MakeManager, type RunResult, World } from './world.ts'
 
-const makeManager: MakeManager = (createServer, options) => new StreamableHTTPSessionManager(createServer, options)
+const makeManager: MakeManager = (createServer, options) =>
+  new StreamableHTTPSessionManager(createServer, options)
 
 /** How a run is watched. */
 export interface SimulateOptions {
@@ -21,7 +22,10 @@ export async function simulate(plan: Plan, options: SimulateOptions = {}): Promi
   process.on('unhandledRejection', onUncaught)
   process.on('uncaughtException', onUncaught)
   try {
-    const world = new World(plan, makeManager, { keepHistory: options.keepHistory ?? false, fault: options.fault })
+    const world = new World(plan, makeManager, {
+      keepHistory: options.keepHistory ?? false,
+      fault: options.fault,
+    })
     const result = await world.run()
     for (const thrown of uncaught) {
       const text = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)

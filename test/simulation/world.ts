@@ -5,15 +5,23 @@ import type { Exchange } from '../../src/http/exchange.ts'
 import type { SessionEvent } from '../../src/session/events.ts'
 import type { EventLog } from '../../src/stream/event-log.ts'
 import { MemoryEventLog } from '../../src/stream/memory-event-log.ts'
-import type { AppOptions, AuthInfo, CreateServer, RequestId, ServerContext } from '../../src/types.ts'
-import { type CallPlan, type FakeCall, FakeServer } from '../support/fake-server.ts'
+import type { AppOptions, AuthInfo, CreateServer, ServerContext } from '../../src/types.ts'
+import { type FakeCall, FakeServer } from '../support/fake-server.ts'
 import { SimExchange, type SimLink, type SimRequest } from '../support/sim-exchange.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
+import {
+  type Actor,
+  authInfoOf,
+  type ExchangeNote,
+  principalOf,
+  type SendOptions,
+  type Surroundings,
+} from './around.ts'
 import { SimClient } from './client.ts'
-import type { AuthorPlan, ClientPlan, Conditions, ConnectionPlan, Plan } from './plan.ts'
+import type { AuthorPlan, Conditions, ConnectionPlan, Plan } from './plan.ts'
 import { Random } from './random.ts'
 import { Recorder } from './record.ts'
-import { type Held, LATEST, SessionModel } from './session-model.ts'
+import { LATEST, SessionModel } from './session-model.ts'
 import { DelayedLog, FailingLog } from './slow-logs.ts'
 
 /** What the simulation uses of a session manager. */
@@ -46,38 +54,6 @@ export interface Fault {
   patch?(): () => void
 }
 
-/** What the checker notes of an exchange. */
-export interface ExchangeNote {
-  readonly number: number
-  readonly seq: number
-  readonly client: SimClient
-  readonly kind: string
-  readonly exchange: SimExchange
-  /** The owner's session that it names. */
-  readonly session: SessionModel | undefined
-  /** When its client sent it; the server may have read it later. */
-  readonly sentAt: number
-  /** When its body is complete. */
-  readonly bodyAt: number
-  /** Statuses with which it may be refused although the session lives. */
-  readonly refusals: readonly number[]
-  /** Whether its client stopped reading, vanished or dropped it. */
-  disturbed: boolean
-}
-
-/** What a client says of an exchange it makes. */
-export interface SendOptions {
-  readonly kind: string
-  readonly session?: SessionModel | undefined
-  readonly connection?: ConnectionPlan | undefined
-  readonly refusals?: readonly number[]
-  readonly bearing?: Held['bearing']
-  readonly uses?: boolean
-  readonly initializes?: boolean
-  /** In short, for the history. */
-  readonly detail?: string
-}
-
 /** How a run ended. */
 export interface RunResult {
   readonly plan: Plan
@@ -90,7 +66,7 @@ export interface RunResult {
 const UPLOAD_PARTS = 3
 
 /** The world of one run. */
-export class World {
+export class World implements Surroundings {
   readonly plan: Plan
   readonly conditions: Conditions
   readonly clock: VirtualClock
@@ -107,7 +83,10 @@ export class World {
   closedAt: number | undefined
   readonly #fault: Fault | undefined
   readonly #random: Random
-  readonly #openings = new Map<string, { client: SimClient; author: AuthorPlan; note?: ExchangeNote; server?: FakeServer; tag: string }>()
+  readonly #openings = new Map<
+    string,
+    { client: Actor; author: AuthorPlan; note?: ExchangeNote; server?: FakeServer; tag: string }
+  >()
   readonly #calls = new Map<string, FakeCall>()
   readonly #serverSessions = new Map<FakeServer, SessionModel>()
   readonly #requests = new Map<string, number>()
@@ -115,7 +94,11 @@ export class World {
   #delayedLog: DelayedLog | undefined
   #callNumber = 0
 
-  constructor(plan: Plan, makeManager: MakeManager, options: { keepHistory: boolean; fault?: Fault | undefined }) {
+  constructor(
+    plan: Plan,
+    makeManager: MakeManager,
+    options: { keepHistory: boolean; fault?: Fault | undefined },
+  ) {
     this.plan = plan
     const conditions = (this.conditions = plan.conditions)
     // Not the plan's stream of numbers: a shrunk plan must meet the same weather.
@@ -142,7 +125,15 @@ export class World {
   }
 
   #options(clock: Clock): AppOptions {
-    const { log, jitter: _jitter, hook, stalls: _stalls, wallSteps: _wallSteps, shutdownAt: _shutdownAt, ...options } = this.conditions
+    const {
+      log,
+      jitter: _jitter,
+      hook,
+      stalls: _stalls,
+      wallSteps: _wallSteps,
+      shutdownAt: _shutdownAt,
+      ...options
+    } = this.conditions
     // Times without fractions of 1/1024 ms: MemoryEventLog compares `at <= now - maxAge` and arms `at + maxAge`, which for other times
     // need not agree, and then its sweep does not end while the clock stands still.
     const exact: Clock = {
@@ -165,7 +156,8 @@ export class World {
       this.#delayedLog = new DelayedLog(memory(), this.clock, () => this.#random.int(0, log.delay))
       eventLog = this.#delayedLog
     }
-    if (eventLog !== false && this.#fault?.eventLog !== undefined) eventLog = this.#fault.eventLog(eventLog, this.clock)
+    if (eventLog !== false && this.#fault?.eventLog !== undefined)
+      eventLog = this.#fault.eventLog(eventLog, this.clock)
     return {
       ...options,
       eventLog,
@@ -178,14 +170,15 @@ export class World {
   /** The hook of an author whose tokens name their owner. */
   async #authenticate(request: Request): Promise<AuthInfo | undefined> {
     await Promise.resolve()
-    const [, principal, token] = /^Bearer token-(\w+)-(\d+)$/.exec(request.headers.get('authorization') ?? '') ?? []
+    const [, principal, token] =
+      /^Bearer token-(\w+)-(\d+)$/.exec(request.headers.get('authorization') ?? '') ?? []
     return authInfoOf(principal, Number(token))
   }
 
   // The author's side
 
   /** Announces how the author is going to behave for the client of this name. */
-  expectOpening(name: string, client: SimClient, author: AuthorPlan): void {
+  expectOpening(name: string, client: Actor, author: AuthorPlan): void {
     this.#openings.set(name, { client, author, tag: `T${this.#openings.size + 1}` })
   }
 
@@ -227,7 +220,11 @@ export class World {
     const tag = call.plan?.tag
     if (tag !== undefined) this.#calls.set(tag, call)
     this.recorder.note(`  handler ${server.tag} ${call.method} ${tag ?? ''}`)
-    call.signal.addEventListener('abort', () => this.recorder.note(`  handler ${server.tag} ${tag ?? call.method} aborted`), { once: true })
+    call.signal.addEventListener(
+      'abort',
+      () => this.recorder.note(`  handler ${server.tag} ${tag ?? call.method} aborted`),
+      { once: true },
+    )
   }
 
   /** What became of a call, once it reached its handler. */
@@ -249,7 +246,7 @@ export class World {
   // The wire
 
   /** Sends a request, and follows what becomes of it. */
-  send(client: SimClient, request: SimRequest, options: SendOptions): ExchangeNote {
+  send(client: Actor, request: SimRequest, options: SendOptions): ExchangeNote {
     const { session, connection = {} } = options
     const number = this.exchanges.length + 1
     const seq = this.recorder.note(
@@ -270,10 +267,17 @@ export class World {
       upload > 0 && typeof body === 'string'
         ? Array.from({ length: UPLOAD_PARTS }, (_, index) => ({
             after: upload / UPLOAD_PARTS,
-            bytes: body.slice(Math.floor((body.length * index) / UPLOAD_PARTS), Math.floor((body.length * (index + 1)) / UPLOAD_PARTS)),
+            bytes: body.slice(
+              Math.floor((body.length * index) / UPLOAD_PARTS),
+              Math.floor((body.length * (index + 1)) / UPLOAD_PARTS),
+            ),
           }))
         : body
-    const exchange = new SimExchange(this.clock, slowly === undefined ? request : { ...request, body: slowly }, link)
+    const exchange = new SimExchange(
+      this.clock,
+      slowly === undefined ? request : { ...request, body: slowly },
+      link,
+    )
     const note: ExchangeNote = {
       number,
       seq,
@@ -298,7 +302,9 @@ export class World {
       })
     }
     void exchange.ended.then((outcome) => {
-      this.recorder.note(`< c${client.index} #${number} ${outcome} ${exchange.status ?? '-'} ${summary(exchange)}`)
+      this.recorder.note(
+        `< c${client.index} #${number} ${outcome} ${exchange.status ?? '-'} ${summary(exchange)}`,
+      )
     })
     this.manager.handle(exchange).catch((thrown: unknown) => {
       this.recorder.violate('P6', `handle() rejected for #${number} ${options.kind}: ${String(thrown)}`)
@@ -345,8 +351,10 @@ export class World {
     this.recorder.note(`  #${note.number} answered ${status}`)
     const { recorder } = this
     // An opening may fail by its author's fault; a second `initialize` is one when the session has ended.
-    const opens = kind === 'open' || kind === 'foreign initialize' || (kind === 'refused' && session?.end !== undefined)
-    if (status >= 500 && status !== 503 && !opens) recorder.violate('P6', `#${note.number} ${kind} was answered with ${status}`)
+    const opens =
+      kind === 'open' || kind === 'foreign initialize' || (kind === 'refused' && session?.end !== undefined)
+    if (status >= 500 && status !== 503 && !opens)
+      recorder.violate('P6', `#${note.number} ${kind} was answered with ${status}`)
     if (status === 503 && kind !== 'open' && kind !== 'foreign initialize' && this.shutdownAt === undefined) {
       recorder.violate('P3', `#${note.number} ${kind} was answered with 503 by a server that is well`)
     }
@@ -357,7 +365,11 @@ export class World {
       // It came after the end, or its body did.
       const allowed = status === 404 || note.refusals.includes(status) || (drains && status === 503)
       if (!allowed && exchange.startedAt + 1e-6 < end.at && status === 408) return
-      if (!allowed) recorder.violate('P3', `#${note.number} ${kind} on ${session.name}, which had ended (${end.reason}), got ${status}`)
+      if (!allowed)
+        recorder.violate(
+          'P3',
+          `#${note.number} ${kind} on ${session.name}, which had ended (${end.reason}), got ${status}`,
+        )
       if (note.seq > end.seq) recorder.stake('asked after the end')
     }
     if (session.first404 !== undefined && note.seq > session.first404 && status < 300) {
@@ -365,7 +377,8 @@ export class World {
     }
     if (status === 404) {
       session.first404 ??= recorder.seq
-      if (end === undefined) recorder.violate('P1', `#${note.number} ${kind} got 404 while ${session.name} had not ended`)
+      if (end === undefined)
+        recorder.violate('P1', `#${note.number} ${kind} got 404 while ${session.name} had not ended`)
       else this.#checkStalled(note, session)
     }
   }
@@ -376,7 +389,10 @@ export class World {
     if (end === undefined || (end.reason !== 'idle' && end.reason !== 'unused')) return
     const due = session.lastHoldEnd().certain + session.timeout.length
     if (note.sentAt < due && note.sentAt < end.at && note.seq > end.seq) {
-      this.recorder.violate('P1', `#${note.number} was sent before ${session.name} was due and read after it had ended`)
+      this.recorder.violate(
+        'P1',
+        `#${note.number} was sent before ${session.name} was due and read after it had ended`,
+      )
     }
   }
 
@@ -420,7 +436,8 @@ export class World {
       recorder.violate('P7', `session ${this.models.get(event.session)?.name} opened twice`)
       return
     }
-    if (event.principal !== principalOf(opening.client.plan.principal)) recorder.violate('P5', `opened for principal ${event.principal}`)
+    if (event.principal !== principalOf(opening.client.plan.principal))
+      recorder.violate('P5', `opened for principal ${event.principal}`)
     const model = new SessionModel(
       {
         name: `S${this.models.size + 1}`,
@@ -437,9 +454,11 @@ export class World {
     this.models.set(event.session, model)
     this.#serverSessions.set(opening.server, model)
     const { exchange, seq } = opening.note
-    if (exchange.closedAt !== undefined) recorder.violate('P7', `${model.name} opened though its client had gone`)
+    if (exchange.closedAt !== undefined)
+      recorder.violate('P7', `${model.name} opened though its client had gone`)
     model.held.push({ exchange, bearing: 'request', uses: false, initializes: false, seq })
-    if (this.manager.sessions.size > this.conditions.maxSessions) recorder.violate('P7', `${this.manager.sessions.size} sessions`)
+    if (this.manager.sessions.size > this.conditions.maxSessions)
+      recorder.violate('P7', `${this.manager.sessions.size} sessions`)
   }
 
   #onclosed(session: SessionModel, reason: string): void {
@@ -453,7 +472,8 @@ export class World {
     if (reason === 'evicted') this.#checkEviction(session)
     if (reason === 'max-age') this.#checkAge(session, now)
     const deleted = this.exchanges.some((note) => note.session === session && note.kind === 'delete')
-    if (reason === 'deleted' && !deleted) recorder.violate('P3', `${session.name} ended as deleted, and nobody deleted it`)
+    if (reason === 'deleted' && !deleted)
+      recorder.violate('P3', `${session.name} ended as deleted, and nobody deleted it`)
     if (reason === 'shutdown') this.#checkShutdown(session, now)
     session.end = { at: now, seq: recorder.seq, reason }
   }
@@ -463,10 +483,14 @@ export class World {
     const holder = session.holder(now)
     if (holder !== undefined) recorder.violate('P1', `${session.name} ended as ${reason} under ${holder}`)
     const { length, reasons } = session.timeout
-    if (!reasons.includes(reason)) recorder.violate('P1', `${session.name} ended as ${reason} where ${reasons.join(' or ')} was right`)
+    if (!reasons.includes(reason))
+      recorder.violate('P1', `${session.name} ended as ${reason} where ${reasons.join(' or ')} was right`)
     const { certain } = session.lastHoldEnd()
     if (now - certain < length - 1e-6) {
-      recorder.violate('P1', `${session.name} ended as ${reason} ${(now - certain).toFixed(3)} ms after its last hold, the timeout is ${length}`)
+      recorder.violate(
+        'P1',
+        `${session.name} ended as ${reason} ${(now - certain).toFixed(3)} ms after its last hold, the timeout is ${length}`,
+      )
     }
     recorder.stake(reason === 'idle' ? 'expired idle' : 'expired unused')
     this.#checkLate(session, now)
@@ -477,7 +501,8 @@ export class World {
     if (due === undefined) return
     const late = now - due - this.#stalledBetween(due, now)
     this.recorder.stake('deadline met')
-    if (late > LATEST) this.recorder.violate('P2', `${session.name} is ${late.toFixed(1)} ms late (due ${due.toFixed(2)})`)
+    if (late > LATEST)
+      this.recorder.violate('P2', `${session.name} is ${late.toFixed(1)} ms late (due ${due.toFixed(2)})`)
   }
 
   #stalledBetween(from: number, to: number): number {
@@ -492,7 +517,12 @@ export class World {
     const holder = session.holder()
     if (holder !== undefined) recorder.violate('P1', `${session.name} was evicted under ${holder}`)
     const now = this.clock.now()
-    const newcomers = this.exchanges.filter((note) => (note.kind === 'open' || note.kind === 'foreign initialize') && note.exchange.answeredAt === undefined && note.exchange.closedAt === undefined)
+    const newcomers = this.exchanges.filter(
+      (note) =>
+        (note.kind === 'open' || note.kind === 'foreign initialize') &&
+        note.exchange.answeredAt === undefined &&
+        note.exchange.closedAt === undefined,
+    )
     const fits = newcomers.some((note) => note.client.plan.principal === session.principal)
     if (!fits) recorder.violate('P5', `${session.name} of ${session.principal} was evicted for somebody else`)
     const idleFor = now - session.lastHoldEnd().certain
@@ -504,10 +534,12 @@ export class World {
   #checkAge(session: SessionModel, now: number): void {
     const { sessionMaxAge, drainTimeout } = this.conditions
     const age = now - session.openedAt
-    if (age < sessionMaxAge - 1e-6) this.recorder.violate('P1', `${session.name} ended by its age, ${age} of ${sessionMaxAge}`)
+    if (age < sessionMaxAge - 1e-6)
+      this.recorder.violate('P1', `${session.name} ended by its age, ${age} of ${sessionMaxAge}`)
     const due = session.openedAt + sessionMaxAge
     const late = age - sessionMaxAge - drainTimeout - this.#stalledBetween(due, now)
-    if (late > LATEST) this.recorder.violate('P2', `${session.name} ended ${late} ms after its age and the drain time`)
+    if (late > LATEST)
+      this.recorder.violate('P2', `${session.name} ended ${late} ms after its age and the drain time`)
     if (session.holder() !== undefined && age < sessionMaxAge + drainTimeout - 1e-6) {
       this.recorder.violate('P1', `${session.name} ended by its age under ${session.holder()}`)
     }
@@ -520,13 +552,21 @@ export class World {
       return
     }
     const running = session.running(now)
-    const known = running?.plan === undefined ? undefined : this.clients[session.client]?.callByTag(running.plan.tag)
+    const known =
+      running?.plan === undefined ? undefined : this.clients[session.client]?.callByTag(running.plan.tag)
     // It may have ended by itself at that very moment.
     const detachedAt = known?.detachedAt(now)
-    if (known?.cancelled === true || (detachedAt !== undefined && now - detachedAt >= this.conditions.detachedRequestTimeout - 1e-6)) return
+    if (
+      known?.cancelled === true ||
+      (detachedAt !== undefined && now - detachedAt >= this.conditions.detachedRequestTimeout - 1e-6)
+    )
+      return
     // A timer of the platform may be a millisecond early.
     if (running !== undefined && now < this.shutdownAt + this.conditions.drainTimeout - 1) {
-      recorder.violate('P8', `${session.name} was shut down under call ${running.plan?.tag} with drain time left`)
+      recorder.violate(
+        'P8',
+        `${session.name} was shut down under call ${running.plan?.tag} with drain time left`,
+      )
     }
   }
 
@@ -554,7 +594,10 @@ export class World {
         () => (scripts += 1),
         (thrown: unknown) => {
           scripts += 1
-          recorder.violate('P7', `the simulation itself failed: ${thrown instanceof Error ? thrown.stack : String(thrown)}`)
+          recorder.violate(
+            'P7',
+            `the simulation itself failed: ${thrown instanceof Error ? thrown.stack : String(thrown)}`,
+          )
         },
       )
     }
@@ -600,7 +643,11 @@ export class World {
     const finite = (value: number): number => (Number.isFinite(value) ? value : 0)
     const longest =
       finite(conditions.detachedRequestTimeout) +
-      Math.max(finite(conditions.sessionIdleTimeout), conditions.unusedSessionTimeout, conditions.handshakeTimeout) +
+      Math.max(
+        finite(conditions.sessionIdleTimeout),
+        conditions.unusedSessionTimeout,
+        conditions.handshakeTimeout,
+      ) +
       conditions.initializeTimeout +
       conditions.undeliveredRequestTimeout +
       // Uploads that were dropped have ended; connections that finish late have at most this left.
@@ -615,7 +662,9 @@ export class World {
     if (endless) return
     if (manager.sessions.size > 0) {
       const left = [...this.models.values()].filter((session) => session.end === undefined)
-      const text = left.map((session) => `${session.name} ${session.holder() ?? 'held by nothing'}`).join(', ')
+      const text = left
+        .map((session) => `${session.name} ${session.holder() ?? 'held by nothing'}`)
+        .join(', ')
       recorder.violate('P7', `${manager.sessions.size} sessions are left with no client (${text})`)
     } else if (clock.pending > 0) {
       recorder.violate('P7', `${clock.pending} timers are left with no session`)
@@ -630,13 +679,20 @@ export class World {
     recorder.stake('drained')
     const open = this.exchanges.filter((note) => {
       const { exchange } = note
-      return exchange.answeredAt !== undefined && exchange.outcome === undefined && note.kind === 'get' && !note.disturbed && exchange.status === 200
+      return (
+        exchange.answeredAt !== undefined &&
+        exchange.outcome === undefined &&
+        note.kind === 'get' &&
+        !note.disturbed &&
+        exchange.status === 200
+      )
     })
     this.manager.close({ drain: this.conditions.drainTimeout }).then(
       () => {
         this.closedAt = clock.now()
         recorder.note('-- shut down')
-        const late = clock.now() - began - this.conditions.drainTimeout - this.#stalledBetween(began, clock.now())
+        const late =
+          clock.now() - began - this.conditions.drainTimeout - this.#stalledBetween(began, clock.now())
         if (late > 1000) recorder.violate('P8', `close() took ${late} ms more than the drain time`)
         for (const note of open) this.#checkHint(note)
       },
@@ -671,7 +727,8 @@ export class World {
       if (session.end === undefined) left(`${session.name} never closed`)
     }
     for (const server of this.servers) {
-      if (server.connectedAt !== undefined && server.closedAt === undefined) left(`server ${server.tag} was never closed`)
+      if (server.connectedAt !== undefined && server.closedAt === undefined)
+        left(`server ${server.tag} was never closed`)
     }
     for (const note of this.exchanges) {
       // One whose body never came was never accepted: it is the HTTP server's to cut.
@@ -679,9 +736,11 @@ export class World {
         clean = false
         recorder.violate('P6', `#${note.number} ${note.kind} is still open after close()`)
       }
-      for (const misuse of note.exchange.misuse) recorder.violate('P6', `#${note.number} ${note.kind}: ${misuse}`)
+      for (const misuse of note.exchange.misuse)
+        recorder.violate('P6', `#${note.number} ${note.kind}: ${misuse}`)
     }
-    for (const [key, running] of this.#requests) recorder.violate('P6', `request ${key} started ${running} times more than it ended`)
+    for (const [key, running] of this.#requests)
+      recorder.violate('P6', `request ${key} started ${running} times more than it ended`)
     if (clean) recorder.stake('run ended clean')
     for (const client of this.clients) client.checkEnd()
     this.#countStakes()
@@ -705,7 +764,10 @@ export class World {
         this.recorder.stake('call detached too long')
         continue
       }
-      this.recorder.violate('P6', `call ${plan?.tag ?? call.method} of ${session.name} was aborted at ${abortedAt} for no reason`)
+      this.recorder.violate(
+        'P6',
+        `call ${plan?.tag ?? call.method} of ${session.name} was aborted at ${abortedAt} for no reason`,
+      )
     }
   }
 
@@ -714,17 +776,26 @@ export class World {
     for (const session of this.models.values()) {
       const { length } = session.timeout
       for (const call of session.calls) {
-        if ((call.endedAt ?? 0) - call.startedAt >= length) recorder.stake('outlived the timeout under a call')
+        if ((call.endedAt ?? 0) - call.startedAt >= length)
+          recorder.stake('outlived the timeout under a call')
       }
       for (const call of session.calls) {
-        if (call.endedAt !== undefined && call.abortedAt === undefined && call.startedAt < (this.shutdownAt ?? 0) && call.endedAt > (this.shutdownAt ?? 0)) {
+        if (
+          call.endedAt !== undefined &&
+          call.abortedAt === undefined &&
+          call.startedAt < (this.shutdownAt ?? 0) &&
+          call.endedAt > (this.shutdownAt ?? 0)
+        ) {
           recorder.stake('call finished in the drain')
         }
       }
       for (const { exchange } of session.held) {
         if ((exchange.answeredAt ?? 0) - exchange.startedAt >= length && exchange.answeredStatus === 200) {
           recorder.stake('outlived the timeout under an upload')
-        } else if ((exchange.closedAt ?? 0) - (exchange.answeredAt ?? Infinity) >= length && exchange.method === 'GET') {
+        } else if (
+          (exchange.closedAt ?? 0) - (exchange.answeredAt ?? Infinity) >= length &&
+          exchange.method === 'GET'
+        ) {
           recorder.stake('outlived the timeout under a stream')
         }
         const status = exchange.answeredStatus ?? 200
@@ -733,26 +804,11 @@ export class World {
       const { end } = session
       if (end === undefined || (end.reason !== 'idle' && end.reason !== 'unused')) continue
       for (const note of this.exchanges) {
-        if (note.session === session && Math.abs(note.exchange.startedAt - end.at) <= 1) recorder.stake('request within 1 ms of expiry')
+        if (note.session === session && Math.abs(note.exchange.startedAt - end.at) <= 1)
+          recorder.stake('request within 1 ms of expiry')
       }
     }
   }
-}
-
-/** The authentication of a principal; its token may be a newer one. */
-export function authInfoOf(principal: string | undefined, token: number): AuthInfo | undefined {
-  if (principal === undefined) return undefined
-  return {
-    token: `token-${principal}-${token}`,
-    clientId: 'one client for all',
-    scopes: [],
-    extra: { iss: 'https://issuer.example', sub: principal },
-  }
-}
-
-/** What the production code is expected to call a principal: a fixed function given as its option, so that the checker need not know the default. */
-export function principalOf(principal: string | undefined): string | undefined {
-  return principal === undefined ? undefined : `principal ${principal}`
 }
 
 /** A response in short. */
@@ -769,6 +825,3 @@ function summary(exchange: SimExchange): string {
     return 'not JSON'
   }
 }
-
-/** Re-exported for clients. */
-export type { CallPlan, ClientPlan, RequestId }

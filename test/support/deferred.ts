@@ -42,7 +42,10 @@ export async function within<T>(promise: PromiseLike<T>, what: string, milliseco
     return await Promise.race([
       promise,
       new Promise<never>((_, reject) => {
-        handle = setTimeout(() => reject(new Error(`${what} did not happen within ${milliseconds} ms`)), milliseconds)
+        handle = setTimeout(
+          () => reject(new Error(`${what} did not happen within ${milliseconds} ms`)),
+          milliseconds,
+        )
       }),
     ])
   } finally {

@@ -213,7 +213,8 @@ export class FakeServer {
   }
 
   #onresponse(response: JsonRpcResponse): void {
-    const pending = response.id === null || response.id === undefined ? undefined : this.#pending.get(response.id)
+    const pending =
+      response.id === null || response.id === undefined ? undefined : this.#pending.get(response.id)
     if (pending === undefined) this.strayResponses.push(response)
     else pending.resolve(response)
   }
@@ -230,7 +231,8 @@ export class FakeServer {
       this.#initialize(request)
       return
     }
-    const plan = request.method === 'tools/call' ? (request.params?.['arguments'] as CallPlan | undefined) : undefined
+    const plan =
+      request.method === 'tools/call' ? (request.params?.['arguments'] as CallPlan | undefined) : undefined
     if (plan?.ending === 'throw') throw new Error('onmessage throws')
     const controller = new AbortController()
     const call: FakeCall = {
@@ -244,7 +246,9 @@ export class FakeServer {
       endedAt: undefined,
       abortedAt: undefined,
     }
-    controller.signal.addEventListener('abort', () => (call.abortedAt = this.#options.clock.now()), { once: true })
+    controller.signal.addEventListener('abort', () => (call.abortedAt = this.#options.clock.now()), {
+      once: true,
+    })
     this.calls.push(call)
     this.#running.set(request.id, controller)
     this.#options.oncall?.(call)
@@ -267,7 +271,11 @@ export class FakeServer {
       }
       const response: JsonRpcMessage =
         ending === 'error'
-          ? { jsonrpc: '2.0', id: request.id, error: { code: -32603, message: 'initialize refused by the author' } }
+          ? {
+              jsonrpc: '2.0',
+              id: request.id,
+              error: { code: -32603, message: 'initialize refused by the author' },
+            }
           : {
               jsonrpc: '2.0',
               id: request.id,
@@ -304,7 +312,8 @@ export class FakeServer {
           }
         : { jsonrpc: '2.0', id: request.id, error: { code: -32601, message: 'Method not found' } }
       await respond(response)
-      if (plan?.ending === 'twice') await this.#send({ jsonrpc: '2.0', id: request.id, result: { tag: this.tag, second: true } })
+      if (plan?.ending === 'twice')
+        await this.#send({ jsonrpc: '2.0', id: request.id, result: { tag: this.tag, second: true } })
     } catch (thrown) {
       if (thrown instanceof Aborted || call.signal.aborted) return
       const message = thrown instanceof Error ? thrown.message : String(thrown)
@@ -335,7 +344,13 @@ export class FakeServer {
       const message: JsonRpcMessage = {
         jsonrpc: '2.0',
         method: 'notifications/progress',
-        params: { progressToken: plan.tag, progress: n, tag: this.tag, call: plan.tag, ...pad(plan.padding ?? 0) },
+        params: {
+          progressToken: plan.tag,
+          progress: n,
+          tag: this.tag,
+          call: plan.tag,
+          ...pad(plan.padding ?? 0),
+        },
       }
       this.#remember(call, message)
       await this.#send(message, request.id)
@@ -392,7 +407,14 @@ export class FakeServer {
   }
 }
 
-const KNOWN = new Set(['tools/call', 'tools/list', 'ping', 'logging/setLevel', 'resources/subscribe', 'resources/unsubscribe'])
+const KNOWN = new Set([
+  'tools/call',
+  'tools/list',
+  'ping',
+  'logging/setLevel',
+  'resources/subscribe',
+  'resources/unsubscribe',
+])
 
 function pad(bytes: number): { padding?: string } {
   return bytes === 0 ? {} : { padding: 'x'.repeat(bytes) }

@@ -28,7 +28,12 @@ test('a whole response reaches the peer, and onclose comes once', async () => {
 
 test('bodies: slow, never, too large, dropped', async () => {
   const clock = new VirtualClock()
-  const slow = new SimExchange(clock, { body: [{ after: 10, bytes: 'ab' }, { after: 10, bytes: 'c' }] }).readBody(10, 50)
+  const slow = new SimExchange(clock, {
+    body: [
+      { after: 10, bytes: 'ab' },
+      { after: 10, bytes: 'c' },
+    ],
+  }).readBody(10, 50)
   const never = new SimExchange(clock, { body: 'never' }).readBody(10, 50)
   const large = new SimExchange(clock, { body: 'abcdef' }).readBody(5, 50)
   const dropped = new SimExchange(clock, { body: 'never' })

@@ -334,7 +334,9 @@ export class SimExchange implements Exchange {
   /** The messages received so far: of the SSE events that carry one, or of the JSON body. */
   messages(): unknown[] {
     if (this.responseHeaders['content-type']?.startsWith('text/event-stream') === true) {
-      return this.events.filter((event) => event.data !== '').map((event) => JSON.parse(event.data) as unknown)
+      return this.events
+        .filter((event) => event.data !== '')
+        .map((event) => JSON.parse(event.data) as unknown)
     }
     if (this.text === '') return []
     const body = this.json()
@@ -391,7 +393,8 @@ export class SimExchange implements Exchange {
     const at = this.#clock.now()
     if (head !== undefined) {
       this.#receivedHead = head
-      if (head.headers['content-type']?.startsWith('text/event-stream') === true) this.#parser = this.#makeParser()
+      if (head.headers['content-type']?.startsWith('text/event-stream') === true)
+        this.#parser = this.#makeParser()
       this.#head.resolve(head)
     }
     if (chunk === '') return

@@ -25,7 +25,9 @@ test('timers fire in order, at their time, with promises settled in between', as
 test('a cancelled timer does not fire and is not pending, however many there are', async () => {
   const clock = new VirtualClock()
   const fired: number[] = []
-  const timers = Array.from({ length: 1000 }, (_, index) => clock.setTimer(() => fired.push(index), (index * 7919) % 1000))
+  const timers = Array.from({ length: 1000 }, (_, index) =>
+    clock.setTimer(() => fired.push(index), (index * 7919) % 1000),
+  )
   for (const [index, timer] of timers.entries()) if (index % 10 !== 0) timer.cancel()
   timers[1]?.cancel()
   expect(clock.pending).toBe(100)

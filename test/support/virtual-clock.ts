@@ -205,7 +205,9 @@ export class VirtualClock implements Clock {
   }
 
   #compact(): void {
-    this.#heap = this.#heap.filter((entry) => entry.callback !== undefined).sort((a, b) => (before(a, b) ? -1 : 1))
+    this.#heap = this.#heap
+      .filter((entry) => entry.callback !== undefined)
+      .sort((a, b) => (before(a, b) ? -1 : 1))
     this.#cancelled = 0
   }
 
