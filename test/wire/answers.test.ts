@@ -477,6 +477,25 @@ describe('requests to the client that name no call', () => {
     expect(messageOf(await listening.nextEvent())).toMatchObject({ method: 'notifications/marker' })
   })
 
+  test("under responseMode 'json' it waits for a GET as well, so that no handler hangs", async () => {
+    const server = await serveFake({ responseMode: 'json' })
+    const session = await openSession(server, { capabilities })
+    const ask = { related: false, timeout: 60_000 }
+    const rejected = await open(server, post(call({ ask }, 'r'), session.headers))
+    await server.called(1)
+    await server.clock.advance(10_000)
+    expect(await (await rejected.response).json()).toMatchObject({ id: 'r' })
+    expect(server.fakes[0]?.calls[0]?.asked).toBe('rejected')
+    const answered = await open(server, post(call({ ask }, 'a'), session.headers))
+    await server.called(2)
+    const listening = await server.request(getStream(session))
+    await expectPriming(listening)
+    const asked = messageOf(await listening.nextEvent())
+    await server.request(post({ jsonrpc: '2.0', id: asked['id'], result: {} }, session.headers))
+    expect(await (await answered.response).json()).toMatchObject({ id: 'a' })
+    expect(server.fakes[0]?.calls[1]?.asked).toBe('answered')
+  })
+
   test('one that waits is rejected when its session ends', async () => {
     const server = await serveFake()
     const session = await openSession(server)
