@@ -72,7 +72,7 @@ class Person {
     const response = await this.#house.server.request(
       post(rpc(method), { ...session.headers, ...this.headers }),
     )
-    expect(response.status).toBe(200)
+    if (response.status !== 200) throw new Error(`${method} was answered with ${response.status}`)
     await response.ended()
     await this.#house.idle(session)
   }
