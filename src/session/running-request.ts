@@ -58,7 +58,7 @@ export class RunningRequest {
     return typeof name === 'string' ? name : undefined
   }
 
-  /** Lets the session go; called by the registry alone. */
+  /** Lets the session go; called once the answer is on its way. */
   releaseHold(): void {
     this.#hold?.release()
   }
@@ -118,7 +118,6 @@ export class RunningRequests {
   settle(request: RunningRequest, outcome: RequestOutcome): boolean {
     if (!this.#running.delete(request.privateId)) return false
     this.#onSettled(request, outcome)
-    request.releaseHold()
     return true
   }
 }

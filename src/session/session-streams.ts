@@ -159,7 +159,8 @@ export class SessionStreams {
   /** The session is over: every connection ends. `retry` tells clients when to come back. */
   close(retry: number | undefined): void {
     this.#standalone?.close(retry)
-    for (const stream of this.#finished?.values() ?? []) stream.connection?.end()
+    // In the order of a slow log: the answers that the end of the session gave are still on their way through it.
+    for (const stream of this.#finished?.values() ?? []) stream.finish()
   }
 
   /** Names an event so that no other session's cursor can be mistaken for one of this. */

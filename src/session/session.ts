@@ -229,22 +229,29 @@ export class Session implements TransportHost, IdleClockOwner {
     return running
   }
 
+  // The hold goes last in each of these: it may end a session whose age is over, and then nothing could be answered any more.
+
   /** Answers a running request, once; the response still has the private id. */
   settle(request: RunningRequest, response: JsonRpcResponse): void {
     const failed = 'error' in response
     if (!this.requests.settle(request, failed ? 'error' : 'ok')) return
     if (!failed) this.#remember(request)
     request.sink.answer(request, response)
+    request.releaseHold()
   }
 
   /** Ends a running request because of something else than its handler. */
   abort(request: RunningRequest, response: JsonRpcResponse): void {
-    if (this.requests.settle(request, 'aborted')) request.sink.answer(request, response)
+    if (!this.requests.settle(request, 'aborted')) return
+    request.sink.answer(request, response)
+    request.releaseHold()
   }
 
   /** The client cancelled: neither SDK answers after that, so the request is settled here. */
   cancel(request: RunningRequest): void {
-    if (this.requests.settle(request, 'cancelled')) request.sink.cancelled(request)
+    if (!this.requests.settle(request, 'cancelled')) return
+    request.sink.cancelled(request)
+    request.releaseHold()
   }
 
   /** A call went on without its connection for as long as it may. */

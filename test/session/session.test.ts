@@ -2,10 +2,12 @@
 
 import { expect, test } from 'vitest'
 
+import type { EventLog } from '../../src/stream/event-log.ts'
 import type { InitializeEnding } from '../support/fake-server.ts'
-import { initialize } from '../support/mcp-wire.ts'
+import { ID, initialize } from '../support/mcp-wire.ts'
 import { SimApp } from '../support/sim-app.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
+import { call } from '../support/wire-app.ts'
 
 test.each<InitializeEnding>(['error', 'never', 'throw', 'close'])(
   'an initialize that fails (%s) tells of no request: none was told to have started',
@@ -19,3 +21,51 @@ test.each<InitializeEnding>(['error', 'never', 'throw', 'close'])(
     expect(app.leftovers()).toEqual([])
   },
 )
+
+test('a call that outlives the maximum age by itself is answered before its session ends, and leaves no event behind', async () => {
+  const app = new SimApp(new VirtualClock(), { sessionMaxAge: 1000, detachedRequestTimeout: 5000 })
+  const id = await app.open()
+  const exchange = app.post(id, call({ duration: 2000 }))
+  await app.clock.advance(500)
+  exchange.drop()
+  await app.clock.advance(2000)
+  expect(app.closings(id)).toEqual(['max-age'])
+  const told = app.events.map(({ type }) => type)
+  expect(told.indexOf('request.ended')).toBeLessThan(told.indexOf('session.closed'))
+  expect(app.leftovers()).toEqual([])
+})
+
+/** A log that stores at once and says so a little later. */
+class LateLog implements EventLog {
+  readonly #clock: VirtualClock
+
+  constructor(clock: VirtualClock) {
+    this.#clock = clock
+  }
+
+  append(): Promise<void> {
+    return this.#clock.sleep(5)
+  }
+
+  async read(): Promise<{ events: []; trimmed: 0 }> {
+    return { events: [], trimmed: 0 }
+  }
+
+  dropStream(): void {}
+  dropSession(): void {}
+  close(): void {}
+}
+
+test('a call that streams is answered when its session ends, also where the event log is slow (promise 6)', async () => {
+  const clock = new VirtualClock()
+  const app = new SimApp(clock, { eventLog: new LateLog(clock) })
+  const id = await app.open()
+  const exchange = app.post(id, call({ duration: 2000 }))
+  await clock.advance(500)
+  expect(exchange.status).toBe(200)
+  app.delete(id)
+  await clock.advance(10)
+  expect(exchange.messages()).toMatchObject([{ id: ID, error: { message: 'Session closed: deleted' } }])
+  expect(exchange.outcome).toBe('completed')
+  expect(app.leftovers()).toEqual([])
+})
