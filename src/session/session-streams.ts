@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 
 import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import type { Awaitable, EventLog } from '../stream/event-log.ts'
 import { MessageStream } from '../stream/message-stream.ts'
 import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
 import type { StreamContext } from '../stream/stream-context.ts'
@@ -105,7 +106,7 @@ export class SessionStreams {
     if (this.#finished.size <= FINISHED_REMEMBERED) return
     for (const oldest of this.#finished.keys()) {
       this.#finished.delete(oldest)
-      void this.#session.runtime.eventLog.dropStream(this.context.logKey, oldest)
+      this.#forget((log) => log.dropStream(this.context.logKey, oldest))
       break
     }
   }
@@ -156,11 +157,12 @@ export class SessionStreams {
     return undefined
   }
 
-  /** The session is over: every connection ends. `retry` tells clients when to come back. */
+  /** The session is over: every connection ends, and its events are dropped. `retry` tells clients when to come back. */
   close(retry: number | undefined): void {
     this.#standalone?.close(retry)
     // In the order of a slow log: the answers that the end of the session gave are still on their way through it.
     for (const stream of this.#finished?.values() ?? []) stream.finish()
+    if (!this.#session.ephemeral) this.#forget((log) => log.dropSession(this.context.logKey))
   }
 
   /** Names an event so that no other session's cursor can be mistaken for one of this. */
@@ -170,6 +172,14 @@ export class SessionStreams {
       .digest('base64url')
       .slice(0, 8)
     return `${this.#tag}.${stream}.${position}`
+  }
+
+  /** Forgetting may fail, at once or later: nobody waits for it. */
+  #forget(what: (log: EventLog) => Awaitable<void>): void {
+    const { eventLog } = this.#session.runtime
+    if (eventLog === undefined) return
+    const forget = async (): Promise<void> => what(eventLog)
+    forget().catch((thrown: unknown) => this.context.logFailed(thrown))
   }
 
   #attachStandalone(exchange: Exchange, hold: Hold, cursor: number | undefined): Refusal | undefined {

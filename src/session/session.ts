@@ -367,11 +367,6 @@ export class Session implements TransportHost, IdleClockOwner {
     this.#abort?.abort(reason)
     this.#instance?.close()
     this.serverRequests.abandonAll()
-    if (!this.ephemeral) {
-      void Promise.resolve(this.runtime.eventLog?.dropSession(this.record.id)).catch((thrown: unknown) =>
-        this.streams.context.logFailed(thrown),
-      )
-    }
     if (wasOpen && !this.ephemeral) this.#emitClosed(reason, detail)
   }
 

@@ -69,3 +69,31 @@ test('a call that streams is answered when its session ends, also where the even
   expect(exchange.outcome).toBe('completed')
   expect(app.leftovers()).toEqual([])
 })
+
+test.each(['throws', 'rejects'] as const)(
+  'an event log that %s when it is to forget costs nobody anything',
+  async (how) => {
+    const fail = (): Promise<void> => {
+      if (how === 'throws') throw new Error('disk gone')
+      return Promise.reject(new Error('disk gone'))
+    }
+    const eventLog: EventLog = {
+      append() {},
+      read: () => ({ events: [], trimmed: 0 }),
+      dropStream: fail,
+      dropSession: fail,
+      close() {},
+    }
+    const app = new SimApp(new VirtualClock(), { eventLog, responseMode: 'sse' })
+    const id = await app.open()
+    // Finished streams are remembered up to a number; the log is told to forget the one that is one too many.
+    for (let n = 0; n < 260; n++) app.post(id, call())
+    await app.clock.settle()
+    expect(app.exchanges.every(({ outcome }) => outcome === 'completed')).toBe(true)
+    app.delete(id)
+    await app.clock.settle()
+    expect(app.closings(id)).toEqual(['deleted'])
+    expect(app.leftovers()).toEqual([])
+    await app.manager.close()
+  },
+)
