@@ -29,8 +29,8 @@ interface Followed {
   attempts: number
   /** Whether it was told that there is nothing left, or gave up. */
   finished: boolean
-  /** For a GET: between which numbers its first broadcast may be. */
-  readonly first: { readonly low: number; readonly high: number } | undefined
+  /** For a GET: the least number its first broadcast may have. */
+  readonly firstBroadcast: number | undefined
   /** The last broadcast it got. */
   lastBroadcast: number | undefined
 }
@@ -97,10 +97,11 @@ export class SimClient implements Actor, Victim {
       detachedAt: (before: number) => {
         let last: number | undefined
         for (const { note } of followed?.connections ?? []) {
-          const { closedAt, startedAt } = note.exchange
+          const { closedAt = Infinity, endedAt = Infinity, startedAt } = note.exchange
           if (startedAt > before) continue
-          if (closedAt === undefined || closedAt > before) return undefined
-          last = Math.max(last ?? 0, closedAt)
+          const gone = Math.min(closedAt, endedAt)
+          if (gone > before) return undefined
+          last = Math.max(last ?? 0, gone)
         }
         return last
       },
@@ -409,7 +410,7 @@ export class SimClient implements Actor, Victim {
       connections: [],
       attempts: 0,
       finished: false,
-      first: undefined,
+      firstBroadcast: undefined,
       lastBroadcast: undefined,
     }
     this.#followed.push(followed)
@@ -462,15 +463,6 @@ export class SimClient implements Actor, Victim {
   }
 
   #get(session: SessionModel, connection: ConnectionPlan, resume: ResumePlan | undefined): void {
-    const broadcasts = this.#world.exchanges.filter(
-      (note) => note.session === session && note.exchange.method === 'GET',
-    )
-    let written = 0
-    for (const { exchange } of broadcasts) {
-      for (const { text } of exchange.written)
-        for (const match of text.matchAll(/"call":null,"n":(\d+)/g))
-          written = Math.max(written, Number(match[1]))
-    }
     let received = 0
     for (const followed of this.#followed)
       if (followed.session === session) received = Math.max(received, followed.lastBroadcast ?? 0)
@@ -482,7 +474,7 @@ export class SimClient implements Actor, Victim {
       connections: [],
       attempts: 0,
       finished: false,
-      first: { low: received + 1, high: written + 1 },
+      firstBroadcast: received + 1,
       lastBroadcast: undefined,
     }
     this.#followed.push(followed)
@@ -590,9 +582,12 @@ export class SimClient implements Actor, Victim {
       recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: a POST brought broadcast ${n}`)
       return
     }
-    const { first, lastBroadcast } = followed
-    const low = lastBroadcast === undefined ? (first?.low ?? 1) : lastBroadcast + 1
-    const high = lastBroadcast === undefined ? (first?.high ?? 1) : lastBroadcast + 1
+    const { firstBroadcast, lastBroadcast } = followed
+    const low = lastBroadcast === undefined ? (firstBroadcast ?? 1) : lastBroadcast + 1
+    const high =
+      lastBroadcast === undefined
+        ? this.#taken(followed.session, followed.connections[0]?.note ?? note) + 1
+        : low
     followed.lastBroadcast = n
     const lossy = this.#world.conditions.log.kind === 'none' || this.#bounded()
     if (n < low || (n > high && !lossy)) {
@@ -601,6 +596,20 @@ export class SimClient implements Actor, Victim {
         `#${note.number} ${this.#nameOf(followed)}: broadcast ${n} came where ${low}${high > low ? ` to ${high}` : ''} was due`,
       )
     }
+  }
+
+  /** The last broadcast that any connection took before this one had the stream. */
+  #taken(session: SessionModel, before: ExchangeNote): number {
+    const until = before.exchange.answeredAt ?? Number.POSITIVE_INFINITY
+    let taken = 0
+    for (const note of this.#world.exchanges) {
+      if (note === before || note.session !== session || note.exchange.method !== 'GET') continue
+      for (const { at, text } of note.exchange.written) {
+        if (at > until) continue
+        for (const match of text.matchAll(/"call":null,"n":(\d+)/g)) taken = Math.max(taken, Number(match[1]))
+      }
+    }
+    return taken
   }
 
   /** Whether the log may lose events, by its bounds or by failing. */
@@ -739,7 +748,7 @@ export class SimClient implements Actor, Victim {
       exchange.status === 200 &&
       !exchange.text.includes('"result"')
     ) {
-      if (session?.end === undefined)
+      if (session?.end === undefined && !Number.isFinite(this.#world.conditions.streamMaxAge))
         this.#world.recorder.violate(
           'P6',
           `#${note.number} ${note.kind} got ${JSON.stringify(exchange.text)}`,

@@ -110,6 +110,8 @@ export class SimExchange implements Exchange {
   readonly ended: Promise<SimOutcome>
   /** How it ended, once it did. */
   outcome: SimOutcome | undefined
+  /** When it ended for its peer. */
+  endedAt: number | undefined
   /** Calls that the contract of {@link Exchange} does not foresee, such as a second `openStream`. */
   readonly misuse: string[] = []
   /** Called at the peer for every SSE event. */
@@ -440,6 +442,7 @@ export class SimExchange implements Exchange {
   #settle(outcome: SimOutcome): void {
     if (this.outcome !== undefined) return
     this.outcome = outcome
+    this.endedAt = this.#clock.now()
     this.#ended.resolve(outcome)
   }
 
