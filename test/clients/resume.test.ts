@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 
 import { deferred, within } from '../support/deferred.ts'
 import { type Cut, tcpProxy } from '../support/tcp-proxy.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
 import { connect, type ProbeClient, rejection } from './probe-client.ts'
 import { RESOURCE, type Tool } from './probe-server.ts'
 import { PAIRS, serveProbe, type ServedProbe } from './serve-probe.ts'
@@ -149,19 +150,22 @@ describe.each(PAIRS)('client $client, server $server', (pair) => {
   )
 
   test('a GET whose peer fell silent is let go, and gives what was lost to the next one', async () => {
-    const { served, events, requests, getOpened, probe } = await serveProbe(
+    const clock = new VirtualClock()
+    const { served, events, answered, getOpened, probe } = await serveProbe(
       pair.server,
       { poll },
-      { keepAliveInterval: 30 },
+      { clock, keepAliveInterval: 15_000 },
     )
     const proxy = await tcpProxy(served.port)
     const client = await connect(pair.client, proxy.url)
     await getOpened()
+    await clock.advance(30_000)
     // initialize, initialized, and the answer to the first ping.
-    await requests.atLeast(3, ({ method }) => method === 'POST', 'the answer to a ping')
+    await answered.atLeast(3, ({ method }) => method === 'POST', 'the answer to a ping')
     const connection = proxy.find(/^GET /)
     connection.cut('silence')
     await probe.servers[0]?.resourceUpdated('probe://lost')
+    await clock.advance(60_000)
     await events.first(
       (event) => event.type === 'stream.closed' && event.kind === 'get',
       'the end of the dead stream',
