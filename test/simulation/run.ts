@@ -2,6 +2,7 @@
 
 import { parseArgs } from 'node:util'
 import { catchFault } from './catch-fault.ts'
+import { raceInProcess, raceOverHttp } from './expiry-race.ts'
 import { FAULTS } from './faults.ts'
 import { makePlan, type Plan } from './plan.ts'
 import { PROMISES, type Promised, STAKES, type Stake, type Violation } from './record.ts'
@@ -16,6 +17,7 @@ const HELP = `Runs the session manager over a virtual clock with simulated clien
   npm run simulate -- --seed 17 --about P4 the same, shrunk for the first violation that has the text
   npm run simulate -- --faults             every deliberate fault, and which seed catches it
   npm run simulate -- --faults --only TEXT those whose name has the text
+  npm run simulate -- --races 1000000      R7: so many requests around expiry, a fiftieth of them over HTTP
 
 Every seed gives the same history each time; the first and every fiftieth are run twice to prove it.
 Fails when a promise is broken, or was too rarely at stake: at least half as often as there are seeds, at most 1,000 times.
@@ -33,6 +35,7 @@ async function main(): Promise<number> {
       faults: { type: 'boolean', default: false },
       only: { type: 'string', default: '' },
       about: { type: 'string', default: '' },
+      races: { type: 'string' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   })
@@ -40,6 +43,7 @@ async function main(): Promise<number> {
     process.stdout.write(HELP)
     return 0
   }
+  if (values.races !== undefined) return runRaces(number('races', values.races))
   const from = number('from', values.from)
   if (values.seed !== undefined) return runOne(number('seed', values.seed), values.about)
   if (values.faults) return runFaults(from, values.only)
@@ -97,6 +101,23 @@ async function runMany(from: number, count: number): Promise<number> {
   const seconds = (performance.now() - started) / 1000
   print(`\n${count - failed.length} seeds passed, ${failed.length} failed, in ${seconds.toFixed(1)} s`)
   return failed.length === 0 && rare === 0 && unstable === 0 ? 0 : 1
+}
+
+async function runRaces(requests: number): Promise<number> {
+  let wrong = 0
+  for (const [where, race, count] of [
+    ['in this process', raceInProcess, requests],
+    ['over HTTP', raceOverHttp, Math.ceil(requests / 50)],
+  ] as const) {
+    const started = performance.now()
+    const result = await race(count)
+    wrong += result.wrong.length
+    print(
+      `${result.requests} requests ${where}, ${result.sessions} sessions: ${result.served} served, ${result.refused} too late, in ${((performance.now() - started) / 1000).toFixed(1)} s`,
+    )
+    for (const text of result.wrong) print(`  wrong: ${text}`)
+  }
+  return wrong === 0 ? 0 : 1
 }
 
 /** What was at stake, per promise. Returns how many things were too rare. */

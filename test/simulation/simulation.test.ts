@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { catchFault } from './catch-fault.ts'
+import { raceInProcess, raceOverHttp } from './expiry-race.ts'
 import { FAULTS } from './faults.ts'
 import { makePlan } from './plan.ts'
 import { shrink, sizeOf } from './shrink.ts'
@@ -42,5 +43,21 @@ describe('the checker finds what is wrong', () => {
       Promise.resolve(candidate.clients.some(({ steps }) => steps.some((step) => step.do === 'open')))
     const small = await shrink(plan, fails)
     expect(sizeOf(small)).toBe(1)
+  })
+})
+
+describe('R7: requests within 2 ms of expiry are served or refused, and never both', () => {
+  test('in one process', async () => {
+    const result = await raceInProcess(5000)
+    expect(result.wrong).toEqual([])
+    expect(result.served).toBeGreaterThan(500)
+    expect(result.refused).toBeGreaterThan(500)
+  })
+
+  test('over HTTP', async () => {
+    const result = await raceOverHttp(600, 1, 100)
+    expect(result.wrong).toEqual([])
+    expect(result.served).toBeGreaterThan(50)
+    expect(result.refused).toBeGreaterThan(50)
   })
 })
