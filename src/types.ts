@@ -201,7 +201,7 @@ export interface SessionOptions {
   sessionIdleTimeout?:
     | Duration
     | ((session: { principal: string | undefined; client: ClientIdentity | undefined }) => Duration)
-  /** How long a session may live on the handshake alone: no request but `ping`, no GET; default 5 minutes. */
+  /** How long a session may be idle that was never used (no request but `ping`, no GET); default 5 minutes. A `ping` restarts its clock. */
   unusedSessionTimeout?: Duration
   /** The same while `notifications/initialized` is missing; default 60 s. */
   handshakeTimeout?: Duration

@@ -38,6 +38,7 @@ export class NodeExchange implements Exchange {
   #request: Request | undefined
   #requestInfo: RequestInfo | undefined
   #abort: (() => void) | undefined
+  #bodyRead = false
   #responded = false
   #closed = false
 
@@ -111,8 +112,10 @@ export class NodeExchange implements Exchange {
     return this.#requestInfo
   }
 
-  readBody(limit: number, timeout: number): Promise<BodyResult> {
-    return collectBody(this.#req, limit, timeout, this.#options.clock)
+  async readBody(limit: number, timeout: number): Promise<BodyResult> {
+    const result = await collectBody(this.#req, limit, timeout, this.#options.clock)
+    this.#bodyRead = result.ok
+    return result
   }
 
   get closed(): boolean {
@@ -187,7 +190,7 @@ export class NodeExchange implements Exchange {
 
   /** Whether a body was announced and has not arrived to its end. */
   #bodyUnread(): boolean {
-    if (this.#req.complete) return false
+    if (this.#bodyRead || this.#req.complete) return false
     const { 'transfer-encoding': chunked, 'content-length': length } = this.#req.headers
     return chunked !== undefined || (length !== undefined && Number(length) > 0)
   }

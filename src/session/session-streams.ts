@@ -14,8 +14,8 @@ import type { Refusal } from './refusal.ts'
 import type { Session } from './session.ts'
 import { StandaloneStream } from './standalone-stream.ts'
 
-/** Finished streams remembered per session; of older ones only that they ended is known. */
-const FINISHED_REMEMBERED = 256
+/** Finished streams remembered per session, however few events the log may hold. */
+const FEWEST_REMEMBERED = 256
 
 /** The longest `Last-Event-ID` looked at. */
 const LONGEST_CURSOR = 256
@@ -103,7 +103,10 @@ export class SessionStreams {
     if (this.#session.runtime.eventLog === undefined) return
     this.#finished ??= new Map()
     this.#finished.set(stream.number, stream)
-    if (this.#finished.size <= FINISHED_REMEMBERED) return
+    // A stream is remembered longer than its events, so that a client can be told of an answer that came and went; of older ones only
+    // that they ended is known.
+    const { eventLogMaxEvents } = this.#session.runtime.options
+    if (this.#finished.size <= Math.max(FEWEST_REMEMBERED, eventLogMaxEvents)) return
     for (const oldest of this.#finished.keys()) {
       this.#finished.delete(oldest)
       this.#forget((log) => log.dropStream(this.context.logKey, oldest))

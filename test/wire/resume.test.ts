@@ -382,8 +382,8 @@ describe('evicted', () => {
     expect((await drain((await resume(server, session, cursor)).stream)).messages).toStrictEqual([lost])
   })
 
-  test('of streams more than 256 back only that they ended is known: 204', async () => {
-    const server = await serveFake({ responseMode: 'sse' })
+  test('of streams further back than the log has events (at least 256) only that they ended is known: 204', async () => {
+    const server = await serveFake({ responseMode: 'sse', eventLogMaxEvents: 256 })
     const session = await openSession(server)
     const stream = async (): Promise<string> => {
       const response = await server.request(post(rpc('tools/list'), session.headers))
