@@ -4,7 +4,7 @@ import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
-import type { AuthInfo, JsonRpcRequest, JsonRpcResponse } from '../types.ts'
+import type { AuthInfo, JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
 import { MessageContext } from './message-context.ts'
 import { errorResponse } from './outbound.ts'
 import type { Refusal } from './refusal.ts'
@@ -13,32 +13,60 @@ import type { Session } from './session.ts'
 import { isObject } from './session-record.ts'
 
 /** How an attempt ended. `gone`: the client went away first, nobody is to be answered. */
-export type OpeningOutcome =
-  | { readonly kind: 'answered'; readonly response: JsonRpcResponse }
+export type Outcome<T> =
+  | { readonly kind: 'done'; readonly value: T }
   | { readonly kind: 'failed'; readonly refusal: Refusal }
   | { readonly kind: 'gone' }
 
+/** What an attempt needs. */
+export interface Attempt {
+  /** A session that nobody can find yet. The caller closes it unless the attempt succeeds. */
+  readonly session: Session
+  readonly exchange: Exchange
+  readonly authInfo: AuthInfo | undefined
+  /** The id that a refusal names. */
+  readonly id: RequestId | null
+  /** While it lasts, the attempt is in here as what makes it fail: a shutdown does not wait for it. */
+  readonly openings: Set<(refusal: Refusal) => void>
+}
+
+/** Builds the instance of a session and has it answer `initialize`. Resolves, never rejects; the answer may be an error. */
+export function openSession(attempt: Attempt, request: JsonRpcRequest): Promise<Outcome<JsonRpcResponse>> {
+  return run(attempt, 'initialize', (done, refuse) => {
+    deliverInitialize(attempt, request, (response) => {
+      if (isAnswer(response)) {
+        done(response)
+        return
+      }
+      const what = 'the server answered initialize with what is neither an InitializeResult nor an error'
+      attempt.session.runtime.log.error(what, { response })
+      refuse(NOT_ANSWERED)
+    })
+  })
+}
+
+/** Builds the instance of a session that lives for one POST. Resolves, never rejects. */
+export function buildForPost(attempt: Attempt): Promise<Outcome<undefined>> {
+  return run(attempt, 'createServer', (done) => done(undefined))
+}
+
 /**
- * Builds the instance of a session that nobody can find yet and has it answer `initialize`. Resolves, never rejects; whatever the
- * outcome but `answered` with a result, the caller closes the session.
- *
- * @param openings while it lasts, holds what makes this attempt fail with a refusal: a shutdown does not wait for it
+ * Builds the instance and goes on with `built`, until the first of: it is done or refuses, `initializeTimeout`, the client going away,
+ * a shutdown.
  */
-export function openSession(
-  session: Session,
-  request: JsonRpcRequest,
-  exchange: Exchange,
-  authInfo: AuthInfo | undefined,
-  openings: Set<(refusal: Refusal) => void>,
-): Promise<OpeningOutcome> {
+function run<T>(
+  { session, exchange, authInfo, id, openings }: Attempt,
+  what: 'initialize' | 'createServer',
+  built: (done: (value: T) => void, refuse: (refusal: Refusal) => void) => void,
+): Promise<Outcome<T>> {
   return new Promise((resolve) => {
     const { deadlines, options, log } = session.runtime
     const timeout = new DeadlineCall(() => {
       const seconds = Math.ceil(options.initializeTimeout / 1000)
-      refuse({ ...TOOK_TOO_LONG, message: `initialize took longer than ${seconds} s` })
+      refuse({ ...TOOK_TOO_LONG, message: `${what} took longer than ${seconds} s` })
     })
     let ended = false
-    const end = (outcome: OpeningOutcome): void => {
+    const end = (outcome: Outcome<T>): void => {
       // A factory or an answer that comes late must not touch what the exchange has become.
       if (ended) return
       ended = true
@@ -47,36 +75,22 @@ export function openSession(
       exchange.onclose = undefined
       resolve(outcome)
     }
-    const refuse = (refusal: Refusal): void =>
-      end({ kind: 'failed', refusal: { ...refusal, id: request.id } })
-    const onAnswer = (response: JsonRpcResponse): void => {
-      if (isAnswer(response)) {
-        end({ kind: 'answered', response })
-        return
-      }
-      log.error('the server answered initialize with what is neither an InitializeResult nor an error', {
-        response,
-      })
-      refuse(NOT_ANSWERED)
-    }
+    const refuse = (refusal: Refusal): void => end({ kind: 'failed', refusal: { ...refusal, id } })
     deadlines.arm(timeout, options.initializeTimeout)
     openings.add(refuse)
     exchange.onclose = () => end({ kind: 'gone' })
     session
       .build(exchange, authInfo)
       .then(
-        () => deliverInitialize(session, request, exchange, authInfo, onAnswer),
+        () => built((value) => end({ kind: 'done', value }), refuse),
         (thrown: unknown) => {
           // The client is not told what the author's code says; the log is.
-          log.error('createServer failed: the session was not opened', {
-            error: thrown,
-            message: messageOf(thrown),
-          })
+          log.error('createServer failed', { error: thrown, message: messageOf(thrown) })
           refuse(NOT_CREATED)
         },
       )
       .catch((thrown: unknown) => {
-        log.error('initialize failed unexpectedly', { error: thrown })
+        log.error(`${what} failed unexpectedly`, { error: thrown })
         refuse(NOT_CREATED)
       })
   })
@@ -89,8 +103,7 @@ const TOOK_TOO_LONG = {
   option: 'initializeTimeout',
 } as const
 
-/** Why there is no session when `createServer` did not do its part. */
-export const NOT_CREATED: Refusal = {
+const NOT_CREATED: Refusal = {
   status: 500,
   code: JsonRpcErrorCode.INTERNAL_ERROR,
   message: 'Internal error: the server could not be created',
@@ -132,10 +145,8 @@ class InitializeSink implements AnswerSink {
 }
 
 function deliverInitialize(
-  session: Session,
+  { session, exchange, authInfo }: Attempt,
   request: JsonRpcRequest,
-  exchange: Exchange,
-  authInfo: AuthInfo | undefined,
   onAnswer: (response: JsonRpcResponse) => void,
 ): void {
   const running = session.start(request, new InitializeSink(onAnswer), undefined)

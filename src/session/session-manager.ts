@@ -28,7 +28,7 @@ import { EventHub } from './events.ts'
 import { type Caller, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
-import { NOT_CREATED, openSession, recordAnswer } from './opening.ts'
+import { buildForPost, openSession, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
 import { type Refusal, sendRefusal } from './refusal.ts'
 import { Load, type Runtime } from './runtime.ts'
@@ -40,6 +40,9 @@ import { Sessions } from './sessions.ts'
 
 /** How long closing sessions may go on before the event loop gets a turn, in milliseconds. */
 const CLOSE_SLICE = 8
+
+/** The revision that a request without `Mcp-Protocol-Version` is taken for where no session knows better (transports, 2025-06-18). */
+const VERSION_WITHOUT_HEADER = '2025-03-26'
 
 /** 192 random bits: the id is the credential of an anonymous session, and its first 8 characters stand in logs. */
 const SESSION_ID_BYTES = 24
@@ -308,12 +311,14 @@ export class StreamableHTTPSessionManager {
     this.#everOpened = true
     const record = newRecord(caller.principal, clock.wallTime(), request.params)
     const session = new Session(this.#runtime, record, this.#table, false)
-    let outcome = await openSession(session, request, exchange, caller.authInfo, this.#openings)
+    const { authInfo } = caller
+    const openings = this.#openings
+    let outcome = await openSession({ session, exchange, authInfo, id: request.id, openings }, request)
     // The app may have been closed between the server's answer and now.
-    if (this.#draining && outcome.kind === 'answered')
+    if (this.#draining && outcome.kind === 'done')
       outcome = { kind: 'failed', refusal: { ...SHUTTING_DOWN, id: request.id } }
     if (outcome.kind === 'failed') this.#refuse(exchange, outcome.refusal)
-    const response = outcome.kind === 'answered' ? outcome.response : undefined
+    const response = outcome.kind === 'done' ? outcome.value : undefined
     const succeeded = response !== undefined && recordAnswer(session, response)
     const opened = succeeded && !exchange.closed && session.state === 'opening'
     if (!opened) {
@@ -352,7 +357,7 @@ export class StreamableHTTPSessionManager {
     parsed: ParsedPost,
     mode: ResponseMode,
   ): Promise<void> {
-    const { clock, log } = this.#runtime
+    const { clock } = this.#runtime
     const id = requestIdOf(parsed)
     if (!parsed.messages.some(({ kind }) => kind === 'request')) {
       exchange.respond(202, {}, '')
@@ -362,8 +367,6 @@ export class StreamableHTTPSessionManager {
     const slot = this.#table.reserve(undefined)
     if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id })
     const record = newRecord(caller.principal, clock.wallTime(), undefined)
-    const version = exchange.header('mcp-protocol-version')
-    if (version !== undefined) record.protocolVersion = version
     const owner: SessionOwner = {
       activityChanged: () => {},
       closed: (session: Session, _reason: CloseReason) => {
@@ -373,31 +376,30 @@ export class StreamableHTTPSessionManager {
     }
     const session = new Session(this.#runtime, record, owner, true)
     this.#stateless.add(session)
-    try {
-      await session.build(exchange, caller.authInfo)
-    } catch (thrown) {
-      session.close('failed')
-      log.error('createServer failed', { error: thrown, message: messageOf(thrown) })
-      this.#refuse(exchange, { ...NOT_CREATED, id })
-      return
-    }
+    const { authInfo } = caller
+    const outcome = await buildForPost({ session, exchange, authInfo, id, openings: this.#openings })
+    if (outcome.kind === 'failed') this.#refuse(exchange, outcome.refusal)
+    if (outcome.kind !== 'done') return session.close('failed')
     if (session.state === 'closed') return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
     session.open()
     const hold = session.clock.hold('exchange')
-    const post: Post = {
-      exchange,
-      authInfo: caller.authInfo,
-      messages: parsed.messages,
-      batch: parsed.batch,
-      mode,
-      hold,
-    }
-    const refusal = checkPost(session, post)
-    if (refusal !== undefined) {
-      this.#refuse(exchange, refusal)
+    exchange.onclose = () => hold.release()
+    const refuse = (refusal: Refusal) => {
+      this.#refuse(exchange, { id, ...refusal })
       hold.release()
-      return
     }
+    // `initialize` brings its version with it; without a header the specification says which is meant.
+    const version = initializeIn(parsed) === undefined ? this.#checkVersion(exchange, session) : undefined
+    if (version !== undefined) return refuse(version)
+    const header = singleValue(exchange.header('mcp-protocol-version'))
+    record.protocolVersion = (header === 'conflict' ? undefined : header.value) ?? VERSION_WITHOUT_HEADER
+    const post: Post = { exchange, authInfo, messages: parsed.messages, batch: parsed.batch, mode, hold }
+    const limit = checkPost(session, post)
+    if (limit !== undefined) return refuse(limit)
+    const scope = checkScopes(session, post)
+    const challenged = scope instanceof Promise ? await scope : scope
+    if (challenged !== undefined) return refuse(challenged)
+    if (session.state !== 'open') return refuse(SHUTTING_DOWN)
     executePost(session, post)
   }
 
