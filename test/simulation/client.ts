@@ -98,7 +98,8 @@ export class SimClient implements Actor, Victim {
         let last: number | undefined
         for (const { note } of followed?.connections ?? []) {
           const { closedAt = Infinity, endedAt = Infinity, startedAt } = note.exchange
-          if (startedAt > before) continue
+          const refused = note.kind === 'resume' && note.exchange.answeredStatus !== 200
+          if (refused || startedAt > before) continue
           const gone = Math.min(closedAt, endedAt)
           if (gone > before) return undefined
           last = Math.max(last ?? 0, gone)
@@ -114,6 +115,8 @@ export class SimClient implements Actor, Victim {
     switch (step.do) {
       case 'wait':
         return this.#sleep(step.ms)
+      case 'until':
+        return this.#sleep(Math.max(0, step.at - world.clock.now()))
       case 'deadline':
         return this.#awaitDeadline(step.delta)
       case 'open':
@@ -297,7 +300,8 @@ export class SimClient implements Actor, Victim {
     const { recorder, conditions, shutdownAt, models } = this.#world
     const { exchange } = note
     if (exchange.outcome === undefined) {
-      if (!note.disturbed)
+      // A slow log has its own time.
+      if (!note.disturbed && conditions.log.kind !== 'delayed')
         recorder.violate(
           'P6',
           `initialize #${note.number} was not answered within ${conditions.initializeTimeout} ms`,
@@ -436,10 +440,12 @@ export class SimClient implements Actor, Victim {
 
   #cancel(session: SessionModel, call: ClientCall | undefined): void {
     if (call === undefined || this.#stopped || session.end !== undefined) return
-    // The newest running call of that id is meant, whichever the client had in mind.
-    const target = this.#calls.findLast(
-      (other) => other.session === session && other.id === call.id && this.#runs(other),
-    )
+    // The newest running call of that id is meant, whichever the client had in mind; newest is the last that reached the server.
+    const tags = session.calls.map((handled) => handled.plan?.tag)
+    const target = this.#calls
+      .filter((other) => other.session === session && other.id === call.id && this.#runs(other))
+      .sort((a, b) => tags.indexOf(a.tag) - tags.indexOf(b.tag))
+      .at(-1)
     const note = this.#post(
       session,
       'cancel',

@@ -122,6 +122,7 @@ export type Step =
     }
   | { readonly do: 'refused'; readonly kind: Refusal; readonly length: number }
   | { readonly do: 'foreign'; readonly kind: Intrusion; readonly victim: number; readonly length: number }
+  | { readonly do: 'until'; readonly at: number }
   | { readonly do: 'wait'; readonly ms: number }
   | { readonly do: 'deadline'; readonly delta: number }
 
@@ -269,8 +270,18 @@ function makeClient(random: Random, conditions: Conditions, clients: number): Cl
   steps.push({ do: 'wait', ms: random.int(0, 3000) }, makeOpen(random, conditions))
   for (let index = 0; index < count; index++) {
     if (random.chance(0.55)) steps.push(makeWait(random, conditions))
-    steps.push(makeStep(random, conditions, clients))
+    const step = makeStep(random, conditions, clients)
+    steps.push(step)
+    // Some clients send every request with the same id.
+    if (step.do === 'call' && random.chance(0.15)) {
+      steps.push(
+        { ...step, id: 1, plan: { ...step.plan, duration: 300, ending: 'result' } },
+        { ...step, id: 1 },
+      )
+    }
   }
+  if (conditions.shutdownAt !== undefined && random.chance(0.5))
+    steps.push(...makeLastCalls(random, conditions))
   // Half of the clients go on to ask after their session's end, the others vanish as most clients do.
   if (random.chance(0.5)) {
     steps.push({ do: 'deadline', delta: random.pick([-1, 0, 1, 2, 251]) }, { do: 'ping' })
@@ -297,6 +308,32 @@ function makeClient(random: Random, conditions: Conditions, clients: number): Cl
     capabilities: random.chance(0.5) ? { elicitation: {}, sampling: {} } : {},
     steps,
   }
+}
+
+/** Calls that run when the drain begins, and end before, at or after its end. */
+function makeLastCalls(random: Random, conditions: Conditions): Step[] {
+  const { shutdownAt = 0, drainTimeout } = conditions
+  const ahead = random.int(0, 3)
+  const duration = random.pick([
+    5,
+    100,
+    Math.floor(drainTimeout / 2),
+    drainTimeout - 2,
+    drainTimeout + 1,
+    drainTimeout * 2,
+  ])
+  const author: AuthorPlan = { factory: 'ok', factoryAfter: 0, initialize: 'result', initializeAfter: 0 }
+  return [
+    { do: 'until', at: shutdownAt - ahead },
+    ...(random.chance(0.7) ? [{ do: 'open', author, initialized: true, connection: {} } as const] : []),
+    { do: 'call', plan: { duration: duration + ahead, ending: 'result' }, connection: {} },
+    {
+      do: 'call',
+      plan: { duration: ahead + random.int(1, drainTimeout - 2), ending: 'result' },
+      connection: {},
+    },
+    { do: 'get', connection: {} },
+  ]
 }
 
 function makeOpen(random: Random, conditions: Conditions): Step {

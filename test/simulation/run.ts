@@ -133,11 +133,13 @@ function printStakes(stakes: ReadonlyMap<Stake, number>, seeds: number): number 
   let rare = 0
   print('\nHow often each promise was at stake:')
   for (const [promised, list] of perPromise) {
-    const total = list.reduce((sum, [, times]) => sum + times, 0)
-    const enough = total >= needed
-    if (!enough) rare += 1
-    print(`  ${promised} ${PROMISES[promised]}: ${total}${enough ? '' : `, too rare: ${needed} needed`}`)
+    print(`  ${promised} ${PROMISES[promised]}`)
     print(`     ${list.map(([stake, times]) => `${stake} ${times}`).join(' · ')}`)
+    for (const [stake, times] of list) {
+      if (times >= needed) continue
+      rare += 1
+      print(`     too rare: ${stake}, ${needed} needed`)
+    }
   }
   return rare
 }
