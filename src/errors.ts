@@ -46,5 +46,10 @@ export class SojournError extends Error {
 /** The message of whatever was thrown; JavaScript lets anything be thrown. */
 export function messageOf(thrown: unknown): string {
   if (thrown instanceof Error) return thrown.message
-  return typeof thrown === 'string' ? thrown : String(thrown)
+  try {
+    return String(thrown)
+  } catch {
+    // An object without a prototype has no string form.
+    return Object.prototype.toString.call(thrown)
+  }
 }

@@ -21,10 +21,10 @@ export class Instance {
   }
 
   /**
-   * Calls the factory and connects what it returns.
+   * Calls the factory. What it returns is not connected yet: whoever asked may have gone meanwhile.
    * @throws SojournError `invalid-factory` when that is not a server, or one that was returned before; whatever the factory throws.
    */
-  static async build(
+  static async create(
     runtime: Runtime,
     host: TransportHost,
     context: ServerContext,
@@ -44,14 +44,12 @@ export class Instance {
       )
     }
     seen.add(server)
-    const instance = new Instance(server, new InstanceTransport(host, sessionId), runtime)
-    try {
-      await server.connect(instance.transport)
-    } catch (thrown) {
-      instance.close()
-      throw thrown
-    }
-    return instance
+    return new Instance(server, new InstanceTransport(host, sessionId), runtime)
+  }
+
+  /** Connects the server to its transport. Rejects as the server does. */
+  connect(): Promise<void> {
+    return this.#server.connect(this.transport)
   }
 
   /** Closes the server; idempotent. What it throws costs nobody else anything. */

@@ -20,20 +20,24 @@ export function checkScopes(
   for (const [index, parsed] of post.messages.entries()) {
     if (parsed.kind !== 'request') continue
     const challenge = resolver({ request: parsed.message, authInfo: post.authInfo })
-    if (challenge instanceof Promise) return checkRest(post, resolver, index)
+    if (challenge instanceof Promise) return checkRest(post, resolver, index, challenge)
     if (challenge !== undefined) return refusalOf(challenge, post.authInfo, parsed.message)
   }
   return undefined
 }
 
+/** Goes on where a check had to wait; `first` is what it waits for. */
 async function checkRest(
   post: Post,
   resolver: ScopeChallengeResolver,
   from: number,
+  first: Promise<unknown>,
 ): Promise<Refusal | undefined> {
+  let pending: unknown = first
   for (const parsed of post.messages.slice(from)) {
     if (parsed.kind !== 'request') continue
-    const challenge = await resolver({ request: parsed.message, authInfo: post.authInfo })
+    const challenge = await (pending ?? resolver({ request: parsed.message, authInfo: post.authInfo }))
+    pending = undefined
     if (challenge !== undefined) return refusalOf(challenge, post.authInfo, parsed.message)
   }
   return undefined

@@ -159,10 +159,13 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Builds the instance. May throw whatever the factory throws; the caller closes the session then. */
   async build(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<void> {
     const context = new FactoryContext(this, exchange, authInfo)
-    const instance = await Instance.build(this.runtime, this, context, this.publicId)
-    // The session may have been given up while the factory worked; its late server must not stay.
-    if (this.#state === 'closed') instance.close()
-    else this.#instance = instance
+    const instance = await Instance.create(this.runtime, this, context, this.publicId)
+    // From here on the end of the session closes the server, even one whose connect() never comes back.
+    if (this.#state !== 'closed') this.#instance = instance
+    await instance.connect()
+    // The session was given up while the factory worked. Its late server was connected all the same: only then does the SDK tell the
+    // author's onclose of the end.
+    if (this.#instance === undefined) instance.close()
   }
 
   /** `initialize` succeeded: the session may be found, and its clock runs. */
