@@ -43,6 +43,8 @@ export class StreamModel {
       if (event.id !== undefined) this.#remember(event.id, connection.next)
       return undefined
     }
+    // Announced in the place of what was trimmed, on this connection only.
+    if (event.id === undefined && event.data.includes('/list_changed"')) return undefined
     connection.count += 1
     if (
       loose &&
