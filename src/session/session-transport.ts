@@ -2,7 +2,11 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
+import { systemClock } from '../clock.ts'
+import { DeadlineCall, Deadlines } from '../deadlines.ts'
 import type { Exchange } from '../http/exchange.ts'
+import { NodeExchange } from '../http/node-exchange.ts'
+import { resolveOptions, type ResolvedOptions } from '../settings.ts'
 import type {
   AppOptions,
   JsonRpcMessage,
@@ -17,7 +21,8 @@ import type { SessionHandle, Sessions } from './sessions.ts'
 
 /**
  * A Streamable HTTP transport that serves exactly one session and ends by itself: when the session is idle for `sessionIdleTimeout`,
- * deleted or failed, `onclose` is called and later requests get 404. Holds, resuming and limits are those of a managed session.
+ * deleted or failed, or when no session is opened within `unusedSessionTimeout`, `onclose` is called and later requests get 404. Holds,
+ * resuming and limits are those of a managed session.
  *
  * @example
  * const transport = new SessionTransport({ sessionIdleTimeout: '10m' })
@@ -30,7 +35,12 @@ export class SessionTransport implements ServerTransport {
   onmessage: ((message: JsonRpcMessage, extra?: MessageExtra) => void) | undefined
   /** The session's id, once `initialize` was received. */
   sessionId: string | undefined
+  readonly #options: ResolvedOptions
   readonly #manager: StreamableHTTPSessionManager
+  readonly #deadlines: Deadlines
+  /** Due when nobody opens a session: a transport that was made for nothing must not stay in its owner's map. */
+  readonly #unopened: DeadlineCall
+  #handling = 0
   #inner: InstanceTransport | undefined
   #supportedVersions: string[] | undefined
   #scopeChallengeResolver: ScopeChallengeResolver | undefined
@@ -39,7 +49,10 @@ export class SessionTransport implements ServerTransport {
 
   /** @throws RangeError, TypeError naming the option that has a value it cannot take */
   constructor(options: AppOptions = {}) {
+    this.#options = resolveOptions(options)
     this.#manager = new StreamableHTTPSessionManager(() => this.#adopt(), options, 'single')
+    this.#unopened = new DeadlineCall(() => this.#end())
+    this.#deadlines = new Deadlines(this.#options.clock ?? systemClock, (thrown) => this.#failed(thrown))
   }
 
   /** The session, once it is open; undefined before and after. */
@@ -54,12 +67,17 @@ export class SessionTransport implements ServerTransport {
 
   /** Serves one request of Node's HTTP server. Never throws. */
   handleRequest(req: IncomingMessage, res: ServerResponse): void {
-    this.#manager.handleRequest(req, res)
+    const { clock = systemClock, trustedProxies } = this.#options
+    void this.handle(new NodeExchange(req, res, { clock, trustedProxies }))
   }
 
   /** Serves one exchange, whatever its runtime. */
-  handle(exchange: Exchange): Promise<void> {
-    return this.#manager.handle(exchange)
+  async handle(exchange: Exchange): Promise<void> {
+    this.#handling += 1
+    this.#deadlines.disarm(this.#unopened)
+    await this.#manager.handle(exchange)
+    this.#handling -= 1
+    this.#awaitOpening()
   }
 
   /** Called by the SDK when a server connects. */
@@ -67,6 +85,7 @@ export class SessionTransport implements ServerTransport {
     if (this.#started)
       return Promise.reject(new Error('The transport was already started: it serves one server'))
     this.#started = true
+    this.#awaitOpening()
     return Promise.resolve()
   }
 
@@ -116,11 +135,23 @@ export class SessionTransport implements ServerTransport {
     }
   }
 
+  /** While there is no session whose clock could run, and no request that may open one. */
+  #awaitOpening(): void {
+    if (!this.#started || this.#closed || this.#inner !== undefined || this.#handling > 0) return
+    const { sessionIdleTimeout: idle, unusedSessionTimeout: unused } = this.#options
+    this.#deadlines.arm(this.#unopened, typeof idle === 'number' ? Math.min(idle, unused) : unused)
+  }
+
   #end(): void {
     if (this.#closed) return
     this.#closed = true
+    this.#deadlines.disarm(this.#unopened)
     // The session is over by now, or ends with the manager; either way nothing is left to serve.
-    void this.#manager.close()
+    this.#manager.close().catch((thrown: unknown) => this.#failed(thrown))
     this.onclose?.()
+  }
+
+  #failed(thrown: unknown): void {
+    this.onerror?.(thrown instanceof Error ? thrown : new Error(String(thrown)))
   }
 }
