@@ -1,0 +1,88 @@
+/** `npm run chaos -- <test>`: the reliability tests in full, with figures; what the gate runs of them is in the *.test.ts beside. */
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus, loadavg } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+import { r7InProcess, r7OverHttp, type R7Result } from './r7.ts'
+
+const HELP = `Runs reliability tests in full and writes their figures to bench/results/reliability.json.
+
+  npm run chaos -- r7                        1,000,000 requests in this process, 20,000 over HTTP, at ±2 ms around expiry
+  npm run chaos -- r7 --requests 50000       fewer in this process
+  npm run chaos -- r7 --http 2000            fewer over HTTP
+  npm run chaos -- r7 --seed 7               another run
+
+Exits with 1 when a promise was broken.
+`
+
+const RESULTS = fileURLToPath(new URL('../../bench/results/reliability.json', import.meta.url))
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      requests: { type: 'string', default: '1000000' },
+      http: { type: 'string', default: '20000' },
+      seed: { type: 'string', default: '1' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help || positionals.length === 0) {
+    process.stdout.write(HELP)
+    return values.help ? 0 : 2
+  }
+  for (const name of positionals) {
+    if (name !== 'r7') throw new RangeError(`there is no test '${name}'; there is r7`)
+  }
+  const seed = wholeNumber('seed', values.seed)
+  const inProcess = await r7InProcess(wholeNumber('requests', values.requests), seed, progress)
+  progress('')
+  print('R7 in process', inProcess)
+  const overHttp = await r7OverHttp(wholeNumber('http', values.http), seed, progress)
+  progress('')
+  print('R7 over HTTP', overHttp)
+  write('r7', { seed, inProcess, overHttp })
+  return inProcess.violations.length + overHttp.violations.length === 0 ? 0 : 1
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new RangeError(`--${name} takes a whole number from 1, got '${text}'`)
+  return value
+}
+
+function print(title: string, result: R7Result): void {
+  const { requests, served, notFound, servedLate, sessions, latest, seconds, violations } = result
+  process.stdout.write(
+    `${title}: ${requests} requests, ${served} served (${servedLate} after the deadline), ${notFound} clean 404s, ` +
+      `${sessions} sessions, the latest ended ${latest.toFixed(3)} ms after its deadline, ${seconds.toFixed(1)} s, ` +
+      `${violations.length} violations\n`,
+  )
+  for (const violation of violations) process.stdout.write(`  ${violation}\n`)
+}
+
+/** Adds the figures of one test to those of the others. */
+function write(name: string, figures: object): void {
+  const all = existsSync(RESULTS)
+    ? (JSON.parse(readFileSync(RESULTS, 'utf8')) as Record<string, unknown>)
+    : {}
+  const machine = {
+    node: process.version,
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: availableParallelism(),
+    loadAfter: loadavg()[0],
+    date: new Date().toISOString().slice(0, 10),
+  }
+  all[name] = { ...figures, machine }
+  mkdirSync(new URL('.', `file://${RESULTS}`), { recursive: true })
+  writeFileSync(RESULTS, `${JSON.stringify(all, undefined, 2)}\n`)
+}
+
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001B[2K${text}`)
+}
+
+process.exitCode = await main()
