@@ -138,14 +138,16 @@ export class Deadlines {
   }
 
   #afterInput(): void {
+    const asked = this.#clock.now()
     this.#waitingForInput = true
     this.#clock.afterInput(() => {
       this.#waitingForInput = false
-      this.#run()
+      this.#run(asked)
     })
   }
 
-  #run(): void {
+  /** `inputReadAt`: input that waited at this time has been read. What came due later, and late, has input of its own to wait for. */
+  #run(inputReadAt: number = Number.POSITIVE_INFINITY): void {
     const started = this.#clock.now()
     while (true) {
       const now = this.#clock.now()
@@ -156,7 +158,8 @@ export class Deadlines {
         if (earliest.due < this.#timerDue) this.#schedule(earliest.due)
         return
       }
-      if (now - started > SLICE) {
+      const blockedAgain = earliest.due > inputReadAt && now - earliest.due > LATE
+      if (blockedAgain || now - started > SLICE) {
         this.#cancelTimer()
         this.#afterInput()
         return

@@ -1,6 +1,7 @@
 /** The Node face of an exchange: `IncomingMessage` and `ServerResponse`, without a Web object unless someone asks for one. */
 
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 
 import type { Clock } from '../clock.ts'
 import type { AuthInfo } from '../types.ts'
@@ -52,6 +53,9 @@ export class NodeExchange implements Exchange {
     this.headers = req.headers
     res.on('close', this.#onClose)
     res.on('error', ignore)
+    // Middleware may have waited while the client left: 'close' is told only once.
+    if (res.closed || req.socket.destroyed) this.#closed = true
+    else if (res.socket === null) closeWithSocket(req.socket, this.#onClose)
   }
 
   header(name: string): string | undefined {
@@ -207,6 +211,7 @@ export class NodeExchange implements Exchange {
   #finish(completed: boolean): void {
     if (this.#closed) return
     this.#closed = true
+    waiting.get(this.#req.socket)?.delete(this.#onClose)
     if (!completed) this.#abort?.()
     this.onclose?.(completed)
   }
@@ -239,6 +244,23 @@ const DISCARD_TIME = 2_000
 
 function isLoopbackHost(host: string): boolean {
   return host === '::1' || host.startsWith('127.') || host.startsWith('::ffff:127.')
+}
+
+/** What to call when a connection closes, for the responses that wait on it behind others. */
+const waiting = new WeakMap<Socket, Set<() => void>>()
+
+/** A pipelined response gets its socket only when those before it are done; until then nobody tells it that the connection is gone. */
+function closeWithSocket(socket: Socket, onClose: () => void): void {
+  let callbacks = waiting.get(socket)
+  if (callbacks === undefined) {
+    const created = new Set<() => void>()
+    callbacks = created
+    waiting.set(socket, created)
+    socket.once('close', () => {
+      for (const callback of created) callback()
+    })
+  }
+  callbacks.add(onClose)
 }
 
 function ignore(): void {}

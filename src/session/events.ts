@@ -6,7 +6,7 @@ import type { ClientIdentity, CloseReason, RequestId } from '../types.ts'
 interface EventBase {
   /** When it happened: wall clock, milliseconds since the Unix epoch. */
   readonly time: number
-  /** The session's id, whole; undefined where there is none (a refused request, `stateless`). It is a credential: log only its beginning. */
+  /** The session's id, whole; undefined where there is none (a refused request, `stateless`, revision 2026-07-28). It is a credential: log only its beginning. */
   readonly session: string | undefined
 }
 
@@ -63,7 +63,7 @@ export type RequestOutcome = 'ok' | 'error' | 'cancelled' | 'aborted'
 /** An SSE connection was attached to a stream. */
 export interface StreamOpened extends EventBase {
   readonly type: 'stream.opened'
-  /** The stream's number in its session; 0 is the GET stream. */
+  /** The stream's number in its session, where 0 is the GET stream; without a session, in its app. */
   readonly stream: number
   readonly kind: StreamKind
 }
@@ -76,8 +76,8 @@ export interface StreamClosed extends EventBase {
   readonly durationMs: number
 }
 
-/** Which request opened an SSE connection; `resume` is a GET with `Last-Event-ID`. */
-export type StreamKind = 'get' | 'post' | 'resume'
+/** Which request opened an SSE connection; `resume` is a GET with `Last-Event-ID`, `listen` a POST of `subscriptions/listen` (2026-07-28). */
+export type StreamKind = 'get' | 'post' | 'resume' | 'listen'
 
 /** An HTTP request was refused. */
 export interface RequestRefused extends EventBase {
@@ -173,7 +173,8 @@ export class EventHub {
 
   /** Tells every listener, in the order they came. */
   emit(event: SessionEvent): void {
-    for (const listener of this.#listeners) {
+    // Those there are now: a listener may add listeners.
+    for (const listener of [...this.#listeners]) {
       try {
         listener(event)
       } catch (thrown) {
@@ -193,21 +194,28 @@ const ITERATOR_BUFFER = 1024
 export function iterateEvents(
   hub: EventHub,
   onEnd: (end: () => void) => () => void,
-): AsyncGenerator<IteratedEvent, void, undefined> {
+): AsyncIterableIterator<IteratedEvent, void, undefined> {
   const queue = new EventQueue(hub)
   const forget = onEnd(() => queue.end())
-  return (async function* (): AsyncGenerator<IteratedEvent, void, undefined> {
-    try {
-      while (true) {
-        const event = await queue.next()
-        if (event === undefined) return
-        yield event
-      }
-    } finally {
-      queue.stop()
-      forget()
-    }
-  })()
+  const stop = (): void => {
+    queue.stop()
+    forget()
+  }
+  // Not a generator function: its `return()` before the first `next()` would skip the clean-up.
+  const iterator: AsyncIterableIterator<IteratedEvent, void, undefined> = {
+    async next() {
+      const value = await queue.next()
+      if (value !== undefined) return { done: false, value }
+      stop()
+      return { done: true, value: undefined }
+    },
+    return() {
+      stop()
+      return Promise.resolve({ done: true, value: undefined })
+    },
+    [Symbol.asyncIterator]: () => iterator,
+  }
+  return iterator
 }
 
 /** What happened and was not taken yet, bounded. */

@@ -84,6 +84,12 @@ export class IdleClock extends Deadline {
     this.#deadlines.arm(this, this.#owner.idleTimeout())
   }
 
+  /** Expires as soon as nothing holds the session, a request that may still be refused included. */
+  expireWhenFree(): void {
+    this.#overdue = true
+    if (!this.held) this.#owner.onExpired()
+  }
+
   /** The session is over: no clock, and holds mean nothing any more. */
   stop(): void {
     this.#stopped = true

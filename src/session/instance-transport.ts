@@ -60,8 +60,12 @@ export class InstanceTransport implements ServerTransport {
   /** Called by the SDK when the server is closed. */
   close(): Promise<void> {
     if (!this.#closed) {
-      this.shut()
-      this.#host.closedByInstance()
+      try {
+        this.shut()
+      } finally {
+        // Whatever the author's onclose does: an instance without a transport answers nothing any more.
+        this.#host.closedByInstance()
+      }
     }
     return Promise.resolve()
   }

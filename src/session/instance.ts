@@ -13,6 +13,7 @@ export class Instance {
   readonly transport: InstanceTransport
   readonly #server: McpServerLike
   readonly #runtime: Runtime
+  #foreign = false
 
   private constructor(server: McpServerLike, transport: InstanceTransport, runtime: Runtime) {
     this.#server = server
@@ -22,7 +23,7 @@ export class Instance {
 
   /**
    * Calls the factory. What it returns is not connected yet: whoever asked may have gone meanwhile.
-   * @throws SojournError `invalid-factory` when that is not a server, or one that was returned before; whatever the factory throws.
+   * @throws as {@link callFactory}
    */
   static async create(
     runtime: Runtime,
@@ -30,30 +31,24 @@ export class Instance {
     context: ServerContext,
     sessionId: string | undefined,
   ): Promise<Instance> {
-    const server: unknown = await runtime.createServer(context)
-    if (!isServer(server)) {
-      throw new SojournError(
-        'invalid-factory',
-        `createServer must return an McpServer or Server of @modelcontextprotocol/sdk or @modelcontextprotocol/server, got ${describe(server)}`,
-      )
-    }
-    if (seen.has(server)) {
-      throw new SojournError(
-        'invalid-factory',
-        'createServer returned a server that is already in use: build a new one on every call, each session needs its own',
-      )
-    }
-    seen.add(server)
+    const server = await callFactory(runtime, context)
     return new Instance(server, new InstanceTransport(host, sessionId), runtime)
   }
 
   /** Connects the server to its transport. Rejects as the server does. */
-  connect(): Promise<void> {
-    return this.#server.connect(this.transport)
+  async connect(): Promise<void> {
+    try {
+      await this.#server.connect(this.transport)
+    } catch (thrown) {
+      // A server that refused before it took the transport is connected elsewhere: closing it would cut somebody else off.
+      this.#foreign = !this.transport.started
+      throw thrown
+    }
   }
 
   /** Closes the server; idempotent. What it throws costs nobody else anything. */
   close(): void {
+    if (this.#foreign) return
     try {
       this.#server.close().catch((thrown: unknown) => this.#closeFailed(thrown))
     } catch (thrown) {
@@ -70,6 +65,28 @@ export class Instance {
   #closeFailed(thrown: unknown): void {
     this.#runtime.log.warn('the server threw while it was closed', { error: messageOf(thrown) })
   }
+}
+
+/**
+ * Calls the author's factory, and checks that it returned a server of its own.
+ * @throws SojournError `invalid-factory` when that is not a server, or one that was returned before; whatever the factory throws.
+ */
+export async function callFactory(runtime: Runtime, context: ServerContext): Promise<McpServerLike> {
+  const server: unknown = await runtime.createServer(context)
+  if (!isServer(server)) {
+    throw new SojournError(
+      'invalid-factory',
+      `createServer must return an McpServer or Server of @modelcontextprotocol/sdk or @modelcontextprotocol/server, got ${describe(server)}`,
+    )
+  }
+  if (seen.has(server)) {
+    throw new SojournError(
+      'invalid-factory',
+      'createServer returned a server that is already in use: build a new one on every call, each session needs its own',
+    )
+  }
+  seen.add(server)
+  return server
 }
 
 function isServer(value: unknown): value is McpServerLike {

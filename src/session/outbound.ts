@@ -82,6 +82,11 @@ export class Outbound {
       if (request === undefined || this.#session.requests.get(request.privateId) !== request) continue
       if (request.sink.related(data, true)) return SENT
     }
+    // Under `stateless` no GET will ever come.
+    if (this.#session.ephemeral)
+      return Promise.reject(
+        new SojournError('undeliverable', 'Under stateless the client cannot be asked anything'),
+      )
     return streams.standalone.park(data)
   }
 

@@ -72,7 +72,8 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   }
 
   related(message: string, expectsAnswer: boolean): boolean {
-    if (this.#mode === 'json') return false
+    // Under `stateless` the client's answer would come to a server that never asked.
+    if (this.#mode === 'json' || (expectsAnswer && this.#session.ephemeral)) return false
     if (this.#state === 'waiting') {
       // Without a stream no cursor was ever given out, so nobody could come back for it.
       if (this.#gone) return false
@@ -80,7 +81,8 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     }
     const stream = this.#stream
     if (this.#state !== 'streaming' || stream === undefined) return false
-    if (stream.connection === undefined && this.#session.runtime.eventLog === undefined) return !expectsAnswer
+    if (stream.connection?.writable !== true && this.#session.runtime.eventLog === undefined)
+      return !expectsAnswer
     stream.send(message)
     return true
   }

@@ -19,7 +19,13 @@ export class Principals {
   /** The principal of a request; undefined for an anonymous one. */
   of(authInfo: AuthInfo | undefined, request: () => Request): string | undefined {
     if (authInfo === undefined) return undefined
-    if (this.#custom !== undefined) return this.#custom(authInfo, request())
+    if (this.#custom !== undefined) {
+      const principal: unknown = this.#custom(authInfo, request())
+      if (principal === undefined || typeof principal === 'string') return principal
+      throw new TypeError(
+        `principal must return a string or undefined, got ${principal instanceof Promise ? 'a Promise: it cannot be async' : typeof principal}`,
+      )
+    }
     const { iss, sub } = authInfo.extra ?? {}
     // A subject is unique within its issuer only (RFC 7519 §4.1.2); the client keeps two applications of one user apart.
     if (typeof sub === 'string' && sub !== '') {

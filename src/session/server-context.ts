@@ -1,6 +1,7 @@
 /** What the author's factory is given: views on the session, made lazily because most factories read little of it. */
 
 import type { Exchange } from '../http/exchange.ts'
+import { lazyRequest, type RequestSource } from '../http/lazy-request.ts'
 import type { AuthInfo, ClientIdentity, Era, JsonValue, ServerContext, SessionContext } from '../types.ts'
 import type { Session } from './session.ts'
 
@@ -44,13 +45,15 @@ export class FactoryContext implements ServerContext {
   readonly era: Era = 'legacy'
   readonly session: SessionContext
   readonly #session: Session
-  readonly #exchange: Exchange
+  readonly #source: RequestSource
+  #request: Request | undefined
   readonly authInfo: AuthInfo | undefined
 
   constructor(session: Session, exchange: Exchange, authInfo: AuthInfo | undefined) {
     this.#session = session
     this.session = new SessionView(session, false)
-    this.#exchange = exchange
+    // Not the exchange: a factory's closure keeps the context, and would keep the socket of `initialize` with it.
+    this.#source = { method: exchange.method, target: exchange.target, headers: exchange.headers }
     this.authInfo = authInfo
   }
 
@@ -60,6 +63,6 @@ export class FactoryContext implements ServerContext {
   }
 
   get requestInfo(): Request {
-    return this.#exchange.request
+    return (this.#request ??= lazyRequest(this.#source))
   }
 }

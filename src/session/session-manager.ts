@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import { systemClock } from '../clock.ts'
-import { Deadlines } from '../deadlines.ts'
+import { DeadlineCall, Deadlines } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import { FIRST_MODERN_VERSION, HANDSHAKE_VERSIONS } from '../http/era.ts'
 import type { Exchange } from '../http/exchange.ts'
@@ -25,7 +25,7 @@ import type {
   ResponseMode,
 } from '../types.ts'
 import { EventHub } from './events.ts'
-import { type Caller, HttpFront, type ParsedPost } from './http-front.ts'
+import { type Caller, type Checked, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
 import { buildForPost, openSession, recordAnswer } from './opening.ts'
@@ -187,7 +187,8 @@ export class StreamableHTTPSessionManager {
     }
     this.sessions.end()
     this.#closed = true
-    await this.#runtime.eventLog?.close()
+    // A log that was given may serve others: it is its owner's to close.
+    if (this.#runtime.options.eventLog === undefined) await this.#runtime.eventLog?.close()
   }
 
   #warnOfUseAfterClose(): void {
@@ -205,7 +206,21 @@ export class StreamableHTTPSessionManager {
     if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
     if (admitted.kind !== 'pass') return
     const authentication = this.#front.authenticate(exchange)
-    const caller = authentication instanceof Promise ? await authentication : authentication
+    if (!(authentication instanceof Promise)) return this.#route(exchange, authentication)
+    // The session named in the head must not end while its own request is looked at; whoever the request turns out to be from.
+    const hold = this.#findNamed(exchange)?.clock.holdProvisionally('exchange')
+    try {
+      const caller = await authentication
+      // Takes a hold of its own, if it is to have one, before it waits for anything.
+      const routed = this.#route(exchange, caller)
+      hold?.release()
+      await routed
+    } finally {
+      hold?.release()
+    }
+  }
+
+  async #route(exchange: Exchange, caller: Checked<Caller>): Promise<void> {
     if (caller.kind === 'refused') this.#refuse(exchange, caller.refusal)
     // Nobody is left to be told that the exchange is over: what it would hold would be held for ever.
     if (caller.kind !== 'pass' || exchange.closed) return
@@ -217,6 +232,12 @@ export class StreamableHTTPSessionManager {
       default:
         return this.#delete(exchange, caller.value)
     }
+  }
+
+  /** The session that a request names, whoever owns it. */
+  #findNamed(exchange: Exchange): Session | undefined {
+    const id = singleValue(exchange.header('mcp-session-id'))
+    return id === 'conflict' || id.value === undefined ? undefined : this.#table.find(id.value)
   }
 
   async #post(exchange: Exchange, caller: Caller): Promise<void> {
@@ -282,6 +303,9 @@ export class StreamableHTTPSessionManager {
     const challenged = scope instanceof Promise ? await scope : scope
     if (challenged !== undefined) return refuse(challenged)
     if (session.state !== 'open') return refuse(NOT_FOUND)
+    // Others may have been let in while the check waited.
+    const full = scope instanceof Promise ? checkPost(session, post) : undefined
+    if (full !== undefined) return refuse(full)
     executePost(session, post)
   }
 
@@ -324,6 +348,8 @@ export class StreamableHTTPSessionManager {
     if (!opened) {
       slot.release()
       session.close('failed', 'initialize did not succeed')
+      // Nothing was connected, so nothing is used up.
+      if (session.instance === undefined) this.#everOpened = false
       // An error of the server's own is passed on; it travels like any answer, but without an id.
       if (response !== undefined)
         new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(
@@ -586,9 +612,10 @@ function memoryLog(options: Runtime['options'], clock: Runtime['clock']): Memory
 /** Waits until nothing runs, or until the drain time is over. */
 function untilIdle(runtime: Runtime, drain: number): Promise<void> {
   return new Promise((resolve) => {
-    const timer = runtime.clock.setTimer(resolve, drain)
+    const deadline = new DeadlineCall(resolve)
+    runtime.deadlines.arm(deadline, drain)
     void runtime.load.idle().then(() => {
-      timer.cancel()
+      runtime.deadlines.disarm(deadline)
       resolve()
     })
   })

@@ -1,6 +1,7 @@
 /** The plain, serializable data of a session: what a sleeping session is, and all that is needed to build its instance again. */
 
-import type { JsonValue } from '../types.ts'
+import { SojournError } from '../errors.ts'
+import type { ClientIdentity, JsonValue } from '../types.ts'
 
 /** One session as data; about 1 KB. */
 export interface SessionRecord {
@@ -39,4 +40,37 @@ export function clientCapabilities(record: SessionRecord): Readonly<Record<strin
 /** Whether a value is a JSON object. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** A client as it names itself in `clientInfo`; undefined when that is no name. */
+export function clientIdentity(info: unknown): ClientIdentity | undefined {
+  if (!isObject(info) || typeof info['name'] !== 'string') return undefined
+  return { name: info['name'], version: typeof info['version'] === 'string' ? info['version'] : '' }
+}
+
+/**
+ * What an author assigned to `session.data`, as it is kept: a frozen copy.
+ *
+ * @param limit most bytes as JSON (`maxSessionDataSize`)
+ * @throws TypeError for what JSON cannot say; SojournError `limit-exceeded`
+ */
+export function keptData(value: JsonValue, limit: number): JsonValue {
+  const json: unknown = JSON.stringify(value)
+  if (typeof json !== 'string') throw new TypeError(`session.data must be a JSON value, got ${typeof value}`)
+  const size = Buffer.byteLength(json)
+  if (size > limit) {
+    throw new SojournError(
+      'limit-exceeded',
+      `session.data must be at most ${limit} bytes of JSON (maxSessionDataSize), got ${size}`,
+    )
+  }
+  return freeze(JSON.parse(json) as JsonValue)
+}
+
+function freeze(value: JsonValue): JsonValue {
+  if (typeof value === 'object' && value !== null) {
+    for (const member of Object.values(value)) freeze(member)
+    Object.freeze(value)
+  }
+  return value
 }

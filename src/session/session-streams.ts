@@ -56,6 +56,7 @@ export class SessionStreams {
   #finished: Map<number, MessageStream> | undefined
   #open = 0
   #tag: string | undefined
+  #closed = false
 
   constructor(session: Session) {
     this.#session = session
@@ -74,7 +75,7 @@ export class SessionStreams {
 
   /** Whether a GET connection is attached. */
   get standaloneOpen(): boolean {
-    return this.#standalone?.open ?? false
+    return this.#standalone?.reachable ?? false
   }
 
   /** The GET stream, made on first use. */
@@ -100,6 +101,11 @@ export class SessionStreams {
   /** Every answer of a POST stream was sent: kept only for clients that missed the end. */
   postFinished(stream: MessageStream): void {
     this.#posts?.delete(stream.number)
+    if (this.#closed) {
+      // Answered after the end of the session, whose events are dropped: nobody can come back for it.
+      this.#forget((log) => log.dropStream(this.context.logKey, stream.number))
+      return
+    }
     if (this.#session.runtime.eventLog === undefined) return
     this.#finished ??= new Map()
     this.#finished.set(stream.number, stream)
@@ -165,7 +171,13 @@ export class SessionStreams {
     this.#standalone?.close(retry)
     // In the order of a slow log: the answers that the end of the session gave are still on their way through it.
     for (const stream of this.#finished?.values() ?? []) stream.finish()
-    if (!this.#session.ephemeral) this.#forget((log) => log.dropSession(this.context.logKey))
+    this.#closed = true
+    if (this.#session.ephemeral) return
+    const drop = (): void => this.#forget((log) => log.dropSession(this.context.logKey))
+    // A slow log must keep what is still read from it or written to it, or a client that came back ends without its answer.
+    const pending = [this.#standalone, ...(this.#finished?.values() ?? [])].map((stream) => stream?.pending())
+    if (pending.some((wait) => wait !== undefined)) void Promise.all(pending).then(drop)
+    else drop()
   }
 
   /** Names an event so that no other session's cursor can be mistaken for one of this. */

@@ -50,6 +50,9 @@ export class SessionTransport implements ServerTransport {
   /** @throws RangeError, TypeError naming the option that has a value it cannot take */
   constructor(options: AppOptions = {}) {
     this.#options = resolveOptions(options)
+    if (this.#options.stateless) {
+      throw new RangeError('stateless must be false for a SessionTransport, which is one session, got true')
+    }
     this.#manager = new StreamableHTTPSessionManager(() => this.#adopt(), options, 'single')
     this.#unopened = new DeadlineCall(() => this.#end())
     this.#deadlines = new Deadlines(this.#options.clock ?? systemClock, (thrown) => this.#failed(thrown))

@@ -25,7 +25,7 @@ import { type AnswerSink, RunningRequest, RunningRequests } from './running-requ
 import type { Runtime } from './runtime.ts'
 import { FactoryContext } from './server-context.ts'
 import { ServerRequests } from './server-requests.ts'
-import { isObject, type SessionRecord } from './session-record.ts'
+import { clientIdentity, keptData, type SessionRecord } from './session-record.ts'
 import { SessionStreams } from './session-streams.ts'
 
 /** The first revision whose clients take events of empty data. */
@@ -117,9 +117,7 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** The client as it named itself. */
   get client(): ClientIdentity | undefined {
-    const info = this.record.initializeParams['clientInfo']
-    if (!isObject(info) || typeof info['name'] !== 'string') return undefined
-    return { name: info['name'], version: typeof info['version'] === 'string' ? info['version'] : '' }
+    return clientIdentity(this.record.initializeParams['clientInfo'])
   }
 
   /** Whether SSE streams start with a priming event. */
@@ -142,18 +140,7 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** Replaces the author's data. */
   setData(value: JsonValue): void {
-    const json: unknown = JSON.stringify(value)
-    if (typeof json !== 'string')
-      throw new TypeError(`session.data must be a JSON value, got ${typeof value}`)
-    const limit = this.runtime.options.maxSessionDataSize
-    const size = Buffer.byteLength(json)
-    if (size > limit) {
-      throw new SojournError(
-        'limit-exceeded',
-        `session.data must be at most ${limit} bytes of JSON (maxSessionDataSize), got ${size}`,
-      )
-    }
-    this.record.data = freeze(JSON.parse(json) as JsonValue)
+    this.record.data = keptData(value, this.runtime.options.maxSessionDataSize)
   }
 
   /** Builds the instance. May throw whatever the factory throws; the caller closes the session then. */
@@ -420,7 +407,8 @@ export class Session implements TransportHost, IdleClockOwner {
   }
 
   onExpired(): void {
-    this.close(!this.#used && this.#unusedTimeout < this.#idleTimeout ? 'unused' : 'idle')
+    if (this.#tooOld) this.close('max-age')
+    else this.close(!this.#used && this.#unusedTimeout < this.#idleTimeout ? 'unused' : 'idle')
   }
 
   /** Emits an event of a stream; called by its connections. */
@@ -467,12 +455,10 @@ export class Session implements TransportHost, IdleClockOwner {
   }
 
   #maxAgeReached(): void {
-    if (!this.clock.busy) {
-      this.close('max-age')
-      return
-    }
-    // Work in flight may finish, for as long as a shutdown would wait for it.
+    // Work in flight, an upload included, may finish, for as long as a shutdown would wait for it.
     this.#tooOld = true
+    this.clock.expireWhenFree()
+    if (this.#state === 'closed') return
     this.#maxAge = new DeadlineCall(() => this.close('max-age'))
     this.runtime.deadlines.arm(this.#maxAge, this.runtime.options.drainTimeout)
   }
@@ -505,12 +491,4 @@ export class Session implements TransportHost, IdleClockOwner {
       detail,
     })
   }
-}
-
-function freeze(value: JsonValue): JsonValue {
-  if (typeof value === 'object' && value !== null) {
-    for (const member of Object.values(value)) freeze(member)
-    Object.freeze(value)
-  }
-  return value
 }

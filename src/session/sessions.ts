@@ -128,7 +128,10 @@ export class SessionHandle {
     const timeout = durationArgument('timeout', options?.timeout ?? 60_000)
     return new Promise((resolve, reject) => {
       const deadline = new DeadlineCall(() => {
-        if (id !== undefined) session.serverRequests.remove(id)
+        if (id !== undefined) {
+          session.serverRequests.remove(id)
+          session.notify('notifications/cancelled', { requestId: id, reason: 'timeout' })
+        }
         reject(new SojournError('timeout', `The client did not answer ${method} within ${timeout} ms`))
       })
       let id: number | undefined
@@ -215,7 +218,7 @@ export class Sessions {
   }
 
   /** The events from now on, until the app is closed. A consumer that falls 1,024 events behind loses the oldest and is told so. */
-  events(): AsyncGenerator<IteratedEvent, void, undefined> {
+  events(): AsyncIterableIterator<IteratedEvent, void, undefined> {
     return iterateEvents(this.#runtime.hub, (end) => {
       if (this.#ended) end()
       this.#endings.add(end)
@@ -226,7 +229,7 @@ export class Sessions {
   }
 
   /** As {@link Sessions.events}: `for await (const event of app.sessions)`. */
-  [Symbol.asyncIterator](): AsyncGenerator<IteratedEvent, void, undefined> {
+  [Symbol.asyncIterator](): AsyncIterableIterator<IteratedEvent, void, undefined> {
     return this.events()
   }
 

@@ -59,6 +59,12 @@ export class StandaloneStream implements SseConnectionOwner {
     return this.#stream.connection !== undefined
   }
 
+  /** Whether a message sent now reaches the client: at once, or from the log when it comes back. */
+  get reachable(): boolean {
+    const { connection } = this.#stream
+    return connection !== undefined && (connection.writable || this.#session.runtime.eventLog !== undefined)
+  }
+
   /** Whether a cursor can be one of this stream. */
   knows(position: number): boolean {
     return this.#stream.outcome(position) !== 'unknown'
@@ -138,6 +144,11 @@ export class StandaloneStream implements SseConnectionOwner {
   /** Ends the connection; the client may come back. */
   endConnection(): void {
     this.#stream.endConnection(this.#session.runtime.options.retryInterval)
+  }
+
+  /** What still waits for a log that answers later. */
+  pending(): Promise<unknown> | undefined {
+    return this.#stream.pending()
   }
 
   /** The session is over. */

@@ -21,7 +21,8 @@ export interface EventLogPage {
 
 /**
  * Bounded storage of stream events, keyed by session first, so that no cursor reaches another session's events. Implementations keep
- * the order of appends per stream and may trim the oldest whenever a bound is reached.
+ * the order of appends per stream and may trim the oldest whenever a bound is reached. Every promise must settle: an event is sent only
+ * after its append has. A log given as an option may serve several apps; it is closed by whoever made it.
  */
 export interface EventLog {
   /** Stores an event. When it returns (or resolves), the event is kept until trimmed or dropped. */

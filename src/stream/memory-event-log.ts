@@ -42,7 +42,7 @@ class Entry implements LoggedEvent {
 interface SessionLog {
   readonly session: string
   /** In the order of appending, over all streams. */
-  entries: Entry[]
+  entries: (Entry | undefined)[]
   /** Entries before this index are gone; the array is cut when half of it is. */
   first: number
   bytes: number
@@ -151,6 +151,8 @@ export class MemoryEventLog implements EventLog {
   #trimFirst(log: SessionLog): void {
     const entry = log.entries[log.first]
     if (entry === undefined) return
+    // The array is cut later; what was trimmed must not live as long.
+    log.entries[log.first] = undefined
     log.first += 1
     if (log.first > 32 && log.first * 2 > log.entries.length) {
       log.entries = log.entries.slice(log.first)
@@ -170,8 +172,11 @@ export class MemoryEventLog implements EventLog {
   }
 
   #trimOld(): void {
-    const limit = this.#clock.now() - this.#limits.maxAge
-    while (this.#oldest !== undefined && this.#oldest.at <= limit) this.#trimFirst(this.#oldest.log)
+    const now = this.#clock.now()
+    // The sum that the sweep is armed with: rounded otherwise, the sweep would be due for ever with nothing to trim.
+    while (this.#oldest !== undefined && this.#oldest.at + this.#limits.maxAge <= now) {
+      this.#trimFirst(this.#oldest.log)
+    }
     this.#armSweep()
   }
 

@@ -32,6 +32,8 @@ export class MessageStream {
   #lost = 0
   /** Set while an event log that answers later is behind: writes wait their turn. */
   #inOrder: Promise<void> | undefined
+  /** Set while such a log is read for a client that came back. */
+  #replaying: Promise<void> | undefined
 
   constructor(context: StreamContext, number: number) {
     this.#context = context
@@ -85,6 +87,12 @@ export class MessageStream {
     else this.#inOrder = this.#inOrder.then(end)
   }
 
+  /** What still waits for a log that answers later; undefined when nothing does. Does not reject. */
+  pending(): Promise<unknown> | undefined {
+    if (this.#replaying === undefined) return this.#inOrder
+    return Promise.all([this.#replaying, this.#inOrder])
+  }
+
   /** Ends the connection but not the stream: the client is to come back for the rest. */
   endConnection(retry: number): void {
     this.#connection?.end(retry)
@@ -96,6 +104,7 @@ export class MessageStream {
     this.#connection = connection
     connection.sent = this.#position
     previous?.end()
+    connection.announce()
   }
 
   /** Lets a connection that ended go. Returns whether it was the stream's. */
@@ -204,7 +213,10 @@ export class MessageStream {
       }
       // The log takes its time; a client waits for the head of a GET.
       connection.flush()
-      void this.#replayLater(connection, page as PromiseLike<EventLogPage>, read, take)
+      const replay = this.#replayLater(connection, page as PromiseLike<EventLogPage>, read, take).then(() => {
+        if (this.#replaying === replay) this.#replaying = undefined
+      })
+      this.#replaying = replay
     } catch (thrown) {
       this.#replayFailed(connection, thrown)
     }

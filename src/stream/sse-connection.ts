@@ -69,12 +69,21 @@ export class SseConnection extends Deadline {
       this.#rotation = new Rotation(this)
       context.deadlines.arm(this.#rotation, context.options.streamMaxAge)
     }
-    context.connectionOpened(stream, kind)
+  }
+
+  /** Tells that the connection is attached. Whoever listens may end the session, so the stream must already have the connection. */
+  announce(): void {
+    this.#context.connectionOpened(this.stream, this.kind)
   }
 
   /** Whether the connection is over. */
   get closed(): boolean {
     return this.#over
+  }
+
+  /** Whether messages can still be written to it. */
+  get writable(): boolean {
+    return !this.#over && !this.#ended
   }
 
   /** Sends the head (and priming) if it is still waiting. */
