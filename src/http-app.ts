@@ -2,6 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
+import type { Announcements } from './session/announcements.ts'
 import { StreamableHTTPSessionManager } from './session/session-manager.ts'
 import type { Sessions } from './session/sessions.ts'
 import type { AppOptions, CreateServer, Duration } from './types.ts'
@@ -15,6 +16,8 @@ export interface App {
   readonly node: (req: IncomingMessage, res: ServerResponse) => void
   /** The sessions: list, get, close, size, events; `get(id)` pushes to a client. */
   readonly sessions: Sessions
+  /** Tells clients of both eras that tools, prompts or resources changed: on GET streams and on `subscriptions/listen` streams. */
+  readonly notify: Announcements
   /** Ends everything; running calls may finish within `drain` (default 0). Idempotent. */
   close(options?: { drain?: Duration }): Promise<void>
   /** As `close()`. */
@@ -36,6 +39,7 @@ export function httpApp(createServer: CreateServer, options: AppOptions = {}): A
   return {
     node: (req, res) => manager.handleRequest(req, res),
     sessions: manager.sessions,
+    notify: manager.notify,
     close: (closeOptions) => manager.close(closeOptions),
     [Symbol.asyncDispose]: () => manager.close(),
   }

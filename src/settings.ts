@@ -184,6 +184,11 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
     },
   ),
   stateless: boolean('Sessions', 'serve without sessions: one server per POST'),
+  protocolEras: choice(
+    'Sessions',
+    ['both', 'legacy', 'modern'],
+    'revisions served: with the handshake (legacy), 2026-07-28 (modern)',
+  ),
 
   responseMode: choice(
     'Streams',

@@ -133,20 +133,23 @@ export interface McpServerLike {
   close(): Promise<void>
 }
 
-/** A session as the author of the server sees it. */
+/**
+ * A session as the author of the server sees it. Where there are no sessions it is as long as one request: under `stateless`, and in the
+ * `modern` era, where `data` starts as `{}` for every request and the signal aborts with its end.
+ */
 export interface SessionContext {
-  /** What `Mcp-Session-Id` names; undefined under `stateless`. It is a credential where no authentication is used: do not log it whole. */
+  /** What `Mcp-Session-Id` names; undefined where there are no sessions. It is a credential where no authentication is used: do not log it whole. */
   readonly id: string | undefined
   /** Who owns the session; undefined for an anonymous one. */
   readonly principal: string | undefined
-  /** The client as it named itself in `initialize`; undefined under `stateless`. */
+  /** The client as it named itself in `initialize`, or in the request's own `_meta` (`modern`); undefined under `stateless`. */
   readonly client: ClientIdentity | undefined
   /**
    * The author's own JSON, kept as long as the session. Reading gives a frozen value; replace it by assignment. `{}` at first.
    * @throws SojournError `limit-exceeded` when the new value is larger than `maxSessionDataSize`.
    */
   data: JsonValue
-  /** Aborts when the session ends, with the {@link CloseReason} as its reason; not when its instance sleeps. */
+  /** Aborts when the session ends, with the {@link CloseReason} as its reason (`shutdown` for one request's); not when its instance sleeps. */
   readonly signal: AbortSignal
   /** Whether the instance being built replaces an earlier one of the same session. */
   readonly restored: boolean
@@ -166,7 +169,7 @@ export interface ServerContext {
   readonly requestInfo: Request | undefined
 }
 
-/** Builds one server for one session. Called once per session; must return a new server each time. */
+/** Builds one server for one session, or for one request of the `modern` era. Must return a new server each time. */
 export type CreateServer = (context: ServerContext) => McpServerLike | Promise<McpServerLike>
 
 /**
@@ -191,6 +194,9 @@ export interface Logger {
 
 /** How a POST that carries requests is answered: `auto` decides per answer, `sse` always streams, `json` never does. */
 export type ResponseMode = 'auto' | 'sse' | 'json'
+
+/** Which eras an endpoint serves: those with the `initialize` handshake (`legacy`), those without (`modern`), or both. */
+export type ProtocolEras = 'both' | 'legacy' | 'modern'
 
 /** What happens when a session's GET stream is opened while one is open: the newcomer takes over, or gets 409. */
 export type StandaloneStreamMode = 'takeover' | 'reject'
@@ -223,6 +229,12 @@ export interface SessionOptions {
   drainTimeout?: Duration
   /** Serve handshake clients without sessions: a server is built per POST, GET and DELETE are 405. Default false. */
   stateless?: boolean
+  /**
+   * Which protocol revisions are served: `legacy` those with the `initialize` handshake, `modern` 2026-07-28, which has neither handshake
+   * nor sessions; default `both`. Clients of the other era are told so, in the way they fall back on where they can. Servers of SDK v1
+   * cannot speak 2026-07-28.
+   */
+  protocolEras?: ProtocolEras
   /** How POSTs are answered; default `auto`. */
   responseMode?: ResponseMode
   /** `true` is `responseMode: 'json'`, under the name the official SDKs know. */
@@ -287,7 +299,7 @@ export interface AppOptions extends SessionOptions {
   authenticate?: Authenticate
   /** Names the owner of a session; see {@link PrincipalOf}. */
   principal?: PrincipalOf
-  /** Where undelivered stream events wait; default a bounded log in memory. `false` turns resuming off. */
+  /** Where undelivered stream events wait; default a bounded log in memory. `false` turns resuming off. One that is given is not closed by the app. */
   eventLog?: EventLog | false
   /** Where log lines go; default nowhere. */
   logger?: Logger

@@ -70,6 +70,7 @@ describe('the table', () => {
       undeliveredRequestTimeout: 10_000,
       drainTimeout: 30_000,
       stateless: false,
+      protocolEras: 'both',
       responseMode: 'auto',
       jsonResponseWindow: 25,
       retryInterval: 3000,

@@ -8,7 +8,7 @@ import {
 
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { ParsedMessage } from '../jsonrpc/message.ts'
-import type { RequestId } from '../types.ts'
+import type { JsonRpcNotification, JsonRpcRequest, RequestId } from '../types.ts'
 
 /** The first revision without handshake and sessions. */
 export const FIRST_MODERN_VERSION = '2026-07-28'
@@ -18,7 +18,7 @@ export const HANDSHAKE_VERSIONS: readonly string[] = SUPPORTED_PROTOCOL_VERSIONS
   (version) => version < FIRST_MODERN_VERSION,
 )
 
-/** What a request that is not served as a handshake one is answered. */
+/** What a POST that is not served is answered. */
 export interface EraRefusal {
   readonly status: number
   readonly code: number
@@ -27,22 +27,39 @@ export interface EraRefusal {
   readonly id: RequestId | null
 }
 
+/** A POST of a revision without handshake. */
+export interface ModernPost {
+  /** The body as parsed JSON: one request or notification. */
+  readonly body: unknown
+  readonly message: JsonRpcRequest | JsonRpcNotification
+  /** The id of the request; null for a notification. */
+  readonly id: RequestId | null
+  /** The revision it names. */
+  readonly requested: string
+}
+
+/** Which era a POST belongs to, or what is wrong with its claim. */
+export type EraDecision =
+  | { readonly kind: 'legacy' }
+  | { readonly kind: 'modern'; readonly post: ModernPost }
+  | { readonly kind: 'rejected'; readonly refusal: EraRefusal }
+
 /** Whether a version header names a revision without handshake, by the official package's own comparison. */
-export function isModernVersion(header: string | undefined): boolean {
+function isModernVersion(header: string | undefined): boolean {
   return header !== undefined && header >= FIRST_MODERN_VERSION
 }
 
 /**
- * Refuses what does not belong to the revisions with handshake. The classifier is asked only when a header or a `_meta` could make it
- * answer anything else than 'legacy': it parses the message again, with a schema.
+ * Decides which era a POST belongs to. The classifier is asked only when a header or a `_meta` could make it answer anything else than
+ * 'legacy': it parses the message again, with a schema.
  */
-export function refuseModern(
+export function decideEra(
   body: unknown,
   messages: readonly ParsedMessage[],
   header: (name: string) => string | undefined,
-): EraRefusal | undefined {
+): EraDecision {
   const version = header('mcp-protocol-version')
-  if (!isModernVersion(version) && !messages.some(claimsEnvelope)) return undefined
+  if (!isModernVersion(version) && !messages.some(claimsEnvelope)) return LEGACY
   const method = header('mcp-method')
   const name = header('mcp-name')
   const outcome = classifyInboundRequest({
@@ -52,35 +69,43 @@ export function refuseModern(
     ...(method !== undefined && { mcpMethodHeader: method }),
     ...(name !== undefined && { mcpNameHeader: name }),
   })
-  if (outcome.kind === 'legacy') return undefined
-  const id = idOf(messages)
-  if (outcome.kind === 'reject') {
-    return {
-      status: outcome.httpStatus,
-      code: outcome.code,
-      message: outcome.message,
-      data: outcome.data,
-      id,
-    }
+  const [first] = messages
+  if (outcome.kind === 'legacy') return LEGACY
+  const id = messages.length === 1 && first?.kind === 'request' ? first.message.id : null
+  if (outcome.kind === 'reject' || first === undefined || first.kind === 'response') {
+    const { httpStatus: status, code, message, data } = outcome.kind === 'reject' ? outcome : NOT_POSTED
+    return { kind: 'rejected', refusal: { status, code, message, data, id } }
   }
-  // Clients that try the newest revision first take this answer as the cue for the handshake.
   const requested = outcome.classification.revision ?? version ?? 'unknown'
+  return { kind: 'modern', post: { body, message: first.message, id, requested } }
+}
+
+/** What tells a client which revisions are served. Clients that try the newest first take it as the cue for the handshake. */
+export function unsupportedRevision(
+  { id, requested }: ModernPost,
+  supported: readonly string[] = HANDSHAKE_VERSIONS,
+): EraRefusal {
   return {
     status: 400,
     code: JsonRpcErrorCode.UNSUPPORTED_PROTOCOL_VERSION,
     message: `Unsupported protocol version: ${requested}`,
-    data: { supported: [...HANDSHAKE_VERSIONS], requested },
+    data: { supported: [...supported], requested },
     id,
   }
 }
+
+const LEGACY: EraDecision = { kind: 'legacy' }
+
+/** The classifier calls no response modern; the compiler cannot know. */
+const NOT_POSTED = {
+  httpStatus: 400,
+  code: JsonRpcErrorCode.INVALID_REQUEST,
+  message: 'Invalid Request: a request or notification is expected',
+  data: undefined,
+} as const
 
 function claimsEnvelope({ message }: ParsedMessage): boolean {
   if (!('params' in message)) return false
   const meta = message.params?.['_meta']
   return typeof meta === 'object' && meta !== null && PROTOCOL_VERSION_META_KEY in meta
-}
-
-function idOf(messages: readonly ParsedMessage[]): RequestId | null {
-  const [first] = messages
-  return messages.length === 1 && first?.kind === 'request' ? first.message.id : null
 }

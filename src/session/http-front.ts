@@ -4,10 +4,11 @@ import { messageOf } from '../errors.ts'
 import { acceptsJsonAndSse, isJsonContentType } from '../http/accept.ts'
 import { decodeJson } from '../http/body.ts'
 import { Cors } from '../http/cors.ts'
-import { refuseModern } from '../http/era.ts'
-import type { Exchange, ResponseHeaders } from '../http/exchange.ts'
+import { type ModernPost, decideEra } from '../http/era.ts'
+import type { Exchange } from '../http/exchange.ts'
 import { Guard } from '../http/guard.ts'
 import { parseTarget } from '../http/headers.ts'
+import { responseHeaders } from '../http/response-headers.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { type ParsedMessage, parseMessages } from '../jsonrpc/message.ts'
 import type { Log } from '../logging.ts'
@@ -32,6 +33,10 @@ export type Checked<T> =
 export interface ParsedPost {
   readonly messages: readonly ParsedMessage[]
   readonly batch: boolean
+  /** The body as parsed JSON. */
+  readonly body: unknown
+  /** What it is in the era without handshake; undefined when it belongs to the handshake. */
+  readonly modern: ModernPost | undefined
 }
 
 const ALLOWED = 'GET, POST, DELETE'
@@ -163,7 +168,7 @@ export class HttpFront {
     }
   }
 
-  /** Steps 6 and 7: the body, as messages of a revision with handshake. */
+  /** Steps 6 and 7: the body as messages, and the era they belong to. */
   async read(exchange: Exchange): Promise<Checked<ParsedPost>> {
     const { maxBodySize, bodyTimeout } = this.#options
     let value = exchange.parsedBody
@@ -192,9 +197,13 @@ export class HttpFront {
         id: parsed.id,
       })
     }
-    const modern = refuseModern(value, parsed.messages, (name) => exchange.header(name))
-    if (modern !== undefined) return refused({ ...modern, cause: 'era' })
-    return { kind: 'pass', value: parsed }
+    const era = decideEra(value, parsed.messages, (name) => exchange.header(name))
+    if (era.kind === 'rejected') return refused({ ...era.refusal, cause: 'era' })
+    const modern = era.kind === 'modern' ? era.post : undefined
+    return {
+      kind: 'pass',
+      value: { messages: parsed.messages, batch: parsed.batch, body: value, modern },
+    }
   }
 
   #bodyFailed(failure: 'too-large' | 'timeout' | 'aborted'): Checked<ParsedPost> {
@@ -234,7 +243,7 @@ export class HttpFront {
     try {
       const result = await authenticate(exchange.request)
       if (result instanceof Response) {
-        const headers = headersOf(result)
+        const headers = responseHeaders(result, 'authenticate')
         exchange.respond(result.status, headers, await result.text())
         return {
           kind: 'refused',
@@ -279,37 +288,6 @@ export class HttpFront {
 
 const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
 const ANONYMOUS: Checked<Caller> = { kind: 'pass', value: { authInfo: undefined, principal: undefined } }
-
-/** What frames a message (RFC 9110 §6.6, RFC 9112 §6) is ours to say: the body is sent decoded and whole. */
-const FRAMING = new Set([
-  'connection',
-  'content-encoding',
-  'content-length',
-  'keep-alive',
-  'transfer-encoding',
-])
-
-/** What a field value may hold (RFC 9110 §5.5); `Headers` takes more than HTTP carries. */
-const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
-
-/**
- * The header fields of the hook's response.
- * @throws TypeError when HTTP cannot carry it
- */
-function headersOf(response: Response): ResponseHeaders {
-  if (response.status < 200)
-    throw new TypeError(`authenticate returned a Response with the status ${response.status}`)
-  const headers: Record<string, string | string[]> = {}
-  response.headers.forEach((value, name) => {
-    if (FRAMING.has(name)) return
-    if (!FIELD_VALUE.test(value))
-      throw new TypeError(`authenticate returned a Response whose ${name} HTTP cannot carry`)
-    headers[name] = value
-  })
-  const cookies = response.headers.getSetCookie()
-  if (cookies.length > 0) headers['set-cookie'] = cookies
-  return headers
-}
 
 function refused(refusal: Refusal): { readonly kind: 'refused'; readonly refusal: Refusal } {
   return { kind: 'refused', refusal }

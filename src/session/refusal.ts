@@ -1,7 +1,7 @@
 /** An HTTP request that is not served: one value with everything the client, the log and the events are told. */
 
 import type { Exchange, ResponseHeaders } from '../http/exchange.ts'
-import { errorBody } from '../jsonrpc/errors.ts'
+import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { RequestId } from '../types.ts'
 import type { RefusalCause } from './events.ts'
 
@@ -22,6 +22,15 @@ export interface Refusal {
   readonly headers?: ResponseHeaders
   /** The option that decides this, for the log. */
   readonly option?: string
+}
+
+/** The app is closing: clients may try another node, or again after a restart. */
+export const SHUTTING_DOWN: Refusal = {
+  status: 503,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Service Unavailable: the server is shutting down',
+  cause: 'draining',
+  headers: { 'Retry-After': '10' },
 }
 
 /** Sends a refusal. */

@@ -6,13 +6,19 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { systemClock } from '../clock.ts'
 import { DeadlineCall, Deadlines } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
-import { FIRST_MODERN_VERSION, HANDSHAKE_VERSIONS } from '../http/era.ts'
+import {
+  FIRST_MODERN_VERSION,
+  HANDSHAKE_VERSIONS,
+  type ModernPost,
+  unsupportedRevision,
+} from '../http/era.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
 import { NodeExchange } from '../http/node-exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { createLog } from '../logging.ts'
 import { durationArgument } from '../setting-value.ts'
+import { PerRequestLeg } from '../per-request/per-request-leg.ts'
 import { resolveOptions } from '../settings.ts'
 import { MemoryEventLog } from '../stream/memory-event-log.ts'
 import type {
@@ -24,13 +30,14 @@ import type {
   RequestId,
   ResponseMode,
 } from '../types.ts'
+import { Announcements } from './announcements.ts'
 import { EventHub } from './events.ts'
 import { type Caller, type Checked, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
 import { buildForPost, openSession, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
-import { type Refusal, sendRefusal } from './refusal.ts'
+import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
 import { Load, type Runtime } from './runtime.ts'
 import { checkScopes } from './scope-check.ts'
 import { Session, type SessionOwner } from './session.ts'
@@ -87,9 +94,13 @@ const NO_STREAM_HERE: Refusal = {
 export class StreamableHTTPSessionManager {
   /** The sessions: look at them, push to their clients, end them, follow their events. */
   readonly sessions: Sessions
+  /** Tells clients of both eras that something changed. */
+  readonly notify: Announcements
   readonly #runtime: Runtime
   readonly #front: HttpFront
   readonly #table: SessionTable
+  /** What serves clients without a handshake; undefined where only those with one are served. */
+  readonly #perRequest: PerRequestLeg | undefined
   readonly #stateless = new Set<Session>()
   /** Every `initialize` on its way, as what makes it fail. */
   readonly #openings = new Set<(refusal: Refusal) => void>()
@@ -132,6 +143,13 @@ export class StreamableHTTPSessionManager {
     this.#front = new HttpFront(resolved, log)
     this.#table = new SessionTable(this.#runtime)
     this.sessions = new Sessions(this.#runtime, this.#table)
+    // The one server of a SessionTransport is its session's.
+    const legacyOnly = this.#single || resolved.protocolEras === 'legacy'
+    this.#perRequest = legacyOnly ? undefined : new PerRequestLeg(this.#runtime)
+    this.notify = new Announcements(this.#runtime, {
+      sessions: () => this.#table.values(),
+      listeners: this.#perRequest?.listeners ?? [],
+    })
   }
 
   /** Serves one request of Node's HTTP server (`node:http`, Express). Never throws. */
@@ -139,6 +157,7 @@ export class StreamableHTTPSessionManager {
     const { clock, options } = this.#runtime
     void this.handle(new NodeExchange(req, res, { clock, trustedProxies: options.trustedProxies }))
   }
+
 
   /** Serves one exchange, whatever its runtime. Never rejects; resolves when the request was dispatched or refused. */
   async handle(exchange: Exchange): Promise<void> {
@@ -163,6 +182,7 @@ export class StreamableHTTPSessionManager {
     if (this.#closing !== undefined) return this.#closing
     const drain = options?.drain === undefined ? 0 : durationArgument('drain', options.drain)
     this.#draining = true
+    this.#perRequest?.drain()
     // What is not open by now will not be: nobody has to wait for it.
     for (const refuse of [...this.#openings]) refuse(SHUTTING_DOWN)
     this.#closing = this.#shutDown(drain)
@@ -177,6 +197,8 @@ export class StreamableHTTPSessionManager {
   async #shutDown(drain: number): Promise<void> {
     const { clock, load } = this.#runtime
     if (drain > 0 && load.running > 0) await untilIdle(this.#runtime, drain)
+    this.notify.close()
+    await this.#perRequest?.close()
     let sliceStart = clock.now()
     const { retryInterval } = this.#runtime.options
     for (const session of [...this.#table.values(), ...this.#stateless]) {
@@ -259,6 +281,13 @@ export class StreamableHTTPSessionManager {
       hold?.release()
       return
     }
+    const { modern } = read.value
+    if (modern !== undefined || this.#runtime.options.protocolEras === 'modern') {
+      // There are no sessions here: whatever id was sent holds nothing.
+      hold?.release()
+      if (modern !== undefined) return this.#serveModern(exchange, caller, modern, negotiated.value)
+      return this.#perRequest?.refuseHandshake(exchange, read.value.body)
+    }
     await this.#dispatch(exchange, caller, read.value, negotiated.value, id, session, hold)
   }
 
@@ -307,6 +336,19 @@ export class StreamableHTTPSessionManager {
     const full = scope instanceof Promise ? checkPost(session, post) : undefined
     if (full !== undefined) return refuse(full)
     executePost(session, post)
+  }
+
+  async #serveModern(
+    exchange: Exchange,
+    caller: Caller,
+    post: ModernPost,
+    mode: ResponseMode,
+  ): Promise<void> {
+    const refusal =
+      this.#perRequest === undefined
+        ? ({ ...unsupportedRevision(post), cause: 'era' } as const)
+        : await this.#perRequest.serve(exchange, caller, post, mode)
+    if (refusal !== undefined) this.#refuse(exchange, refusal)
   }
 
   async #open(
@@ -468,8 +510,9 @@ export class StreamableHTTPSessionManager {
 
   /** Whether a GET or DELETE comes from where there are no sessions: `stateless`, or a revision without them. */
   #sessionless(exchange: Exchange): boolean {
+    const { stateless, protocolEras } = this.#runtime.options
     const version = exchange.header('mcp-protocol-version')
-    return this.#runtime.options.stateless || version === FIRST_MODERN_VERSION
+    return stateless || protocolEras === 'modern' || version === FIRST_MODERN_VERSION
   }
 
   #checkVersion(exchange: Exchange, session: Session): Refusal | undefined {
@@ -507,14 +550,6 @@ const FULL: Refusal = {
   code: JsonRpcErrorCode.SERVER_ERROR,
   message: 'Service Unavailable: too many sessions',
   cause: 'full',
-  headers: { 'Retry-After': '10' },
-}
-
-const SHUTTING_DOWN: Refusal = {
-  status: 503,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Service Unavailable: the server is shutting down',
-  cause: 'draining',
   headers: { 'Retry-After': '10' },
 }
 

@@ -1,4 +1,4 @@
-/** "2026-07-28" in docs/wire.md as far as it holds while that revision is not served: told apart, answered, and nothing allocated. */
+/** Which era a request belongs to: told apart by the official classifier, and answered where its era is not served. What serving looks like is in test/per-request. */
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import {
@@ -28,6 +28,7 @@ import {
 } from '../support/mcp-wire.ts'
 import { SDKS } from '../support/sdk-servers.ts'
 import { serve, type Served } from '../support/serve.ts'
+import type { AppOptions } from '../../src/types.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 
 const MODERN = '2026-07-28'
@@ -58,13 +59,15 @@ function unsupported(requested: string, id: string | null = ID): Parameters<type
   }
 }
 
-function serveNothing(): Promise<Served> {
+function serveNothing(options: AppOptions = {}): Promise<Served> {
   return serve(() => {
     throw new Error('nothing may be built for a refused request')
-  })
+  }, options)
 }
 
-describe('what the classifier calls modern → 400 -32022 with the versions of the handshake', () => {
+const LEGACY: AppOptions = { protocolEras: 'legacy' }
+
+describe("protocolEras: 'legacy': what the classifier calls modern → 400 -32022 with the versions of the handshake", () => {
   test.each<[string, object]>([
     ['server/discover', rpc('server/discover', envelope())],
     ['tools/list', rpc('tools/list', envelope())],
@@ -72,7 +75,7 @@ describe('what the classifier calls modern → 400 -32022 with the versions of t
     ['an unknown method', rpc('no/such', envelope())],
     ['initialize with an envelope', rpc('initialize', { ...initializeParams(), ...envelope() })],
   ])('%s, with the header and without', async (_, message) => {
-    const server = await serveNothing()
+    const server = await serveNothing(LEGACY)
     await expectError(
       await server.request(post(message, { 'Mcp-Protocol-Version': MODERN })),
       unsupported(MODERN),
@@ -86,7 +89,7 @@ describe('what the classifier calls modern → 400 -32022 with the versions of t
   })
 
   test('the supported versions are those with a handshake, newest first, and no other', async () => {
-    const server = await serveNothing()
+    const server = await serveNothing(LEGACY)
     const response = await server.request(post(rpc('server/discover', envelope())))
     const { error } = (await response.json()) as { error: { data: { supported: string[] } } }
     expect(error.data.supported.slice(0, VERSIONS.length)).toEqual(VERSIONS)
@@ -94,7 +97,7 @@ describe('what the classifier calls modern → 400 -32022 with the versions of t
   })
 
   test('a revision later still', async () => {
-    const server = await serveNothing()
+    const server = await serveNothing(LEGACY)
     const response = await server.request(
       post(rpc('server/discover', envelope('2027-01-01')), { 'Mcp-Protocol-Version': '2027-01-01' }),
     )
@@ -103,7 +106,7 @@ describe('what the classifier calls modern → 400 -32022 with the versions of t
   })
 
   test('notifications, by header or by envelope: the id is null', async () => {
-    const server = await serveNothing()
+    const server = await serveNothing(LEGACY)
     const byHeader = post(notification('notifications/x'), { 'Mcp-Protocol-Version': MODERN })
     await expectError(await server.request(byHeader), unsupported(MODERN, null))
     await expectError(
@@ -211,11 +214,14 @@ describe('`Mcp-Session-Id` and `Last-Event-ID` are ignored, never minted', () =>
     expect(server.app.sessions.get(session.id)?.expiresIn).toBe(expiresIn - 1000)
     expect(server.app.sessions.get(session.id)?.streams).toBe(0)
     expect(built[0]?.calls).toEqual([])
+    // One was built to see whether it speaks the revision; it does not, and was not even connected.
+    expect(built.length).toBe(2)
+    expect(built[1]?.calls).toEqual([])
     expect((await server.request(post(rpc('ping'), session.headers))).status).toBe(200)
   })
 
   test('with an unknown id: the same answers, no 404', async () => {
-    const server = await serveNothing()
+    const server = await serveNothing(LEGACY)
     const headers = { 'Mcp-Session-Id': 'unknown', 'Mcp-Protocol-Version': MODERN }
     await expectError(await server.request(post(rpc('tools/list', envelope()), headers)), unsupported(MODERN))
     await expectError(await server.request(get(headers)), METHOD_NOT_ALLOWED)
@@ -245,7 +251,7 @@ describe('what has nothing of 2026-07-28 belongs to the handshake', () => {
   })
 })
 
-describe.each(SDKS)('official clients against servers of $name', (sdk) => {
+describe.each(SDKS)("official clients against servers of $name under protocolEras: 'legacy'", (sdk) => {
   /** A `fetch` that keeps what was asked and how it was answered, in order. */
   function watchingFetch(): { fetch: typeof fetch; seen: string[] } {
     const seen: string[] = []
@@ -264,7 +270,7 @@ describe.each(SDKS)('official clients against servers of $name', (sdk) => {
   test.each(['auto', 'legacy', undefined] as const)(
     'the v2 client, mode %s, ends up with the handshake and works',
     async (mode) => {
-      const server = await serve(() => sdk.build())
+      const server = await serve(() => sdk.build(), LEGACY)
       const { fetch, seen } = watchingFetch()
       const client = new Client(
         { name: 'c', version: '1' },
@@ -286,7 +292,7 @@ describe.each(SDKS)('official clients against servers of $name', (sdk) => {
   )
 
   test('the v2 client pinned to 2026-07-28 is told, and nothing is left', async () => {
-    const server = await serve(() => sdk.build())
+    const server = await serve(() => sdk.build(), LEGACY)
     const client = new Client({ name: 'c', version: '1' }, { versionNegotiation: { mode: { pin: MODERN } } })
     onTestFinished(() => client.close())
     await expect(client.connect(new StreamableHTTPClientTransport(server.url))).rejects.toThrow(
@@ -296,7 +302,7 @@ describe.each(SDKS)('official clients against servers of $name', (sdk) => {
   })
 
   test('the v1 client works', async () => {
-    const server = await serve(() => sdk.build())
+    const server = await serve(() => sdk.build(), LEGACY)
     const client = new ClientV1({ name: 'c', version: '1' })
     onTestFinished(() => client.close())
     await client.connect(new TransportV1(server.url) as Parameters<ClientV1['connect']>[0])

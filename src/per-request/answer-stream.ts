@@ -1,0 +1,117 @@
+/** One SSE answer of the official handler, passed on: keep-alive, and the bounds on what its peer has not read. */
+
+import { Deadline } from '../deadlines.ts'
+import type { Exchange } from '../http/exchange.ts'
+import type { RequestOutcome } from '../session/events.ts'
+import type { Runtime } from '../session/runtime.ts'
+import { SSE_HEADERS, SSE_KEEPALIVE } from '../stream/sse.ts'
+import { UnsentWatch } from '../stream/unsent-watch.ts'
+
+/** How a stream ended. `unanswered`: the server closed it without a response. */
+export type StreamEnd = RequestOutcome | 'unanswered' | 'too-large'
+
+/** The members of a response that come before the one that tells which kind it is, in any order; frames of the SDK hold one line of JSON. */
+const RESPONSE =
+  /^(?:event: message\ndata: )?\{(?:"jsonrpc":"2\.0",|"id":(?:"(?:[^"\\]|\\.)*"|[-+.\deE]+|null),)*"(result|error)":/
+
+/** What a serialized message means for its request; undefined for what is no response. */
+export function outcomeOf(message: string): 'ok' | 'error' | undefined {
+  const kind = RESPONSE.exec(message)?.[1]
+  return kind === undefined ? undefined : kind === 'result' ? 'ok' : 'error'
+}
+
+/** Writes the body of a response to an exchange as it comes. */
+export class AnswerStream extends Deadline {
+  readonly #runtime: Runtime
+  readonly #exchange: Exchange
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>
+  readonly #watch: UnsentWatch
+  #written = false
+  #cut = false
+
+  constructor(runtime: Runtime, exchange: Exchange, body: ReadableStream<Uint8Array>) {
+    super()
+    this.#runtime = runtime
+    this.#exchange = exchange
+    this.#reader = body.getReader()
+    this.#watch = new UnsentWatch(runtime.deadlines, runtime.options.unsentTimeout, exchange, {
+      destroy: () => this.#destroy(),
+    })
+  }
+
+  /** Opens the response and writes until the body ends or the connection does. The caller ends the response. */
+  async pump(): Promise<StreamEnd> {
+    const { clock, deadlines, options } = this.#runtime
+    this.#exchange.openStream(SSE_HEADERS)
+    deadlines.arm(this, options.keepAliveInterval)
+    // What is there already travels with the head; a head without anything must not wait for it.
+    clock.afterInput(() => {
+      if (!this.#written && !this.#exchange.closed) this.#exchange.flush()
+    })
+    let end: StreamEnd = 'unanswered'
+    try {
+      while (!this.#exchange.closed) {
+        const { done, value } = await this.#reader.read()
+        if (done || this.#exchange.closed) break
+        // The SDK does not wait for its readers: only a bound keeps a slow one from filling the memory.
+        if (this.#exchange.unsentBytes > options.maxStreamBuffer) this.#destroy()
+        if (value.byteLength > options.maxMessageSize) return 'too-large'
+        // The SDK makes every frame whole.
+        const frame = new TextDecoder().decode(value)
+        end = outcomeOf(frame) ?? end
+        this.#write(frame)
+      }
+    } catch {
+      // A body that fails is one that ends without a response.
+    } finally {
+      deadlines.disarm(this)
+    }
+    if (this.#cut) return 'aborted'
+    return end === 'unanswered' && this.#exchange.closed ? 'cancelled' : end
+  }
+
+  /** Completes the response. */
+  end(frame?: string): void {
+    const before = this.#exchange.unsentBytes
+    this.#exchange.end(frame)
+    if (!this.#exchange.closed) this.#watch.wrote(before)
+  }
+
+  /** Nobody wants the rest: the handler is told. */
+  stop(): void {
+    this.#runtime.deadlines.disarm(this)
+    this.#reader.cancel().catch(() => {})
+  }
+
+  /** Nothing is left that could stay unsent. */
+  exchangeOver(): void {
+    this.#runtime.deadlines.disarm(this)
+    this.#watch.stop()
+  }
+
+  /** Whether the connection was cut because its peer does not read. */
+  get cut(): boolean {
+    return this.#cut
+  }
+
+  /** @internal The keep-alive interval passed. */
+  override onDue(): void {
+    if (this.#exchange.closed) return
+    // A peer that has not read what it was sent must not collect keep-alives; the unsent watch decides about it.
+    if (this.#exchange.unsentBytes === 0) this.#write(SSE_KEEPALIVE)
+    this.#runtime.deadlines.arm(this, this.#runtime.options.keepAliveInterval)
+  }
+
+  #write(frame: string): void {
+    if (this.#cut) return
+    this.#written = true
+    const before = this.#exchange.unsentBytes
+    this.#exchange.write(frame)
+    this.#watch.wrote(before)
+  }
+
+  #destroy(): void {
+    this.#cut = true
+    this.#exchange.destroy()
+  }
+}
