@@ -221,22 +221,6 @@ describe('Deadlines and a busy event loop', () => {
     expect(fired).toEqual(['lost'])
   })
 
-  test('jitter of a timer is not taken for a blocked event loop', async () => {
-    const clock = new VirtualClock({ skew: () => 5 })
-    let waits = 0
-    const afterInput = clock.afterInput.bind(clock)
-    clock.afterInput = (callback) => {
-      waits += 1
-      afterInput(callback)
-    }
-    const deadlines = new Deadlines(clock, fail)
-    const fired: number[] = []
-    deadlines.arm(new DeadlineCall(() => fired.push(clock.now())), 100)
-    await clock.advance(105)
-    expect(fired).toHaveLength(1)
-    expect(waits).toBe(0)
-  })
-
   test('what is armed while input is read counts with the rest', async () => {
     const clock = new VirtualClock()
     const deadlines = new Deadlines(clock, fail)
