@@ -5,9 +5,6 @@ import type { Clock, Timer } from './clock.ts'
 /** More distinct durations than this and the rest go to the heap: lists are O(1) but each costs a look per arming. */
 const MOST_LISTS = 64
 
-/** How much a timer may be late, in milliseconds, before waiting sockets are read first (a blocked event loop, not jitter). */
-const LATE = 5
-
 /** Work at expiry goes on for this long, in milliseconds, before the event loop gets a turn. */
 const SLICE = 8
 
@@ -130,11 +127,9 @@ export class Deadlines {
 
   readonly #onTimer = (): void => {
     this.#timer = undefined
-    const late = this.#clock.now() - this.#timerDue
     this.#timerDue = Number.POSITIVE_INFINITY
-    // A late timer means the event loop was blocked: requests may wait in sockets that would hold a session. They are read first.
-    if (late > LATE) this.#afterInput()
-    else this.#run()
+    // The event loop may have been blocked until now, and requests that would hold a session wait in sockets. They are read first.
+    this.#afterInput()
   }
 
   #afterInput(): void {
@@ -146,7 +141,7 @@ export class Deadlines {
     })
   }
 
-  /** `inputReadAt`: input that waited at this time has been read. What came due later, and late, has input of its own to wait for. */
+  /** `inputReadAt`: what waited in sockets at this time has been read. What came due later has input of its own to wait for. */
   #run(inputReadAt: number = Number.POSITIVE_INFINITY): void {
     const started = this.#clock.now()
     while (true) {
@@ -158,8 +153,7 @@ export class Deadlines {
         if (earliest.due < this.#timerDue) this.#schedule(earliest.due)
         return
       }
-      const blockedAgain = earliest.due > inputReadAt && now - earliest.due > LATE
-      if (blockedAgain || now - started > SLICE) {
+      if (earliest.due > inputReadAt || now - started > SLICE) {
         this.#cancelTimer()
         this.#afterInput()
         return

@@ -402,7 +402,7 @@ export class Session implements TransportHost, IdleClockOwner {
     this.#idleSince = this.runtime.clock.now()
     // Under `stateless` a session is its one POST.
     if (this.ephemeral) this.close('shutdown')
-    else if (this.#tooOld) this.close('max-age')
+    else if (this.#tooOld) this.clock.expireWhenFree()
     else this.#owner.activityChanged(this)
   }
 

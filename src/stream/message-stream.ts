@@ -25,6 +25,7 @@ export class MessageStream {
   #primings = 0
   #connection: SseConnection | undefined
   #finished = false
+  #retry: number | undefined
   #answers: Answer[] | undefined
   /** Highest position that the log has taken or failed to take, and everything before it as well. */
   #settled = 0
@@ -79,12 +80,12 @@ export class MessageStream {
     this.#store(position, data, last)
   }
 
-  /** Nothing more will come: ends the connection once what was sent before has gone out. */
+  /** Nothing more will come: ends the connection once what was sent before has gone out. `retry` tells when to come back. */
   finish(retry?: number): void {
     this.#finished = true
-    const end = () => this.#connection?.end(retry)
-    if (this.#inOrder === undefined) end()
-    else this.#inOrder = this.#inOrder.then(end)
+    this.#retry = retry
+    // What is still being replayed may be the answer.
+    if (this.#connection?.replaying !== true) this.#endInOrder()
   }
 
   /** What still waits for a log that answers later; undefined when nothing does. Does not reject. */
@@ -282,9 +283,15 @@ export class MessageStream {
   #goLive(connection: SseConnection): void {
     connection.replaying = false
     if (connection.closed || this.#connection !== connection) return
-    if (!this.#finished) connection.flush()
-    else if (this.#inOrder === undefined) connection.end()
-    else this.#inOrder = this.#inOrder.then(() => connection.end())
+    if (this.#finished) this.#endInOrder()
+    else connection.flush()
+  }
+
+  /** Ends the connection after what a slow log has still to take. */
+  #endInOrder(): void {
+    const end = (): void => this.#connection?.end(this.#retry)
+    if (this.#inOrder === undefined) end()
+    else this.#inOrder = this.#inOrder.then(end)
   }
 
   #replayFailed(connection: SseConnection, thrown: unknown): void {

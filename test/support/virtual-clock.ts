@@ -144,9 +144,11 @@ export class VirtualClock implements Clock {
    * fire first, then what the test did meanwhile arrives (it waited in a socket), then `afterInput`: the order of Node's event loop.
    */
   jump(milliseconds: number): void {
+    const before = this.#now
     this.#now += milliseconds
     for (const entry of this.#heap) {
-      if (entry.counted || entry.at >= this.#now) continue
+      // What waited already when this block began is read before what was asked to come after it.
+      if (entry.counted || entry.at <= before || entry.at >= this.#now) continue
       entry.rank = entry.at - this.#now
       entry.at = this.#now
     }
