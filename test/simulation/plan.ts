@@ -3,14 +3,6 @@
 import type { CallPlan, InitializeEnding } from '../support/fake-server.ts'
 import { Random } from './random.ts'
 
-/** The eras with a handshake. */
-export const VERSIONS: readonly [string, ...string[]] = [
-  '2025-11-25',
-  '2025-06-18',
-  '2025-03-26',
-  '2024-11-05',
-]
-
 /** How the author's side behaves for one session. */
 export interface AuthorPlan {
   readonly factory: 'ok' | 'throw' | 'reject' | 'hang' | 'nothing'
@@ -81,11 +73,6 @@ export const INTRUSIONS = [
 
 /** One of {@link INTRUSIONS}. */
 export type Intrusion = (typeof INTRUSIONS)[number]
-
-/** A moment near the deadline of the client's session, as its own model expects it. */
-export interface DeadlineWait {
-  readonly delta: number
-}
 
 /** One thing that a client does. */
 export type Step =
