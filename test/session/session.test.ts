@@ -97,3 +97,17 @@ test.each(['throws', 'rejects'] as const)(
     await app.manager.close()
   },
 )
+
+test.each(['never', 'result'] as const)(
+  'a session that is opening when the app closes is refused, and nothing is left once close() resolves (%s)',
+  async (ending) => {
+    const app = new SimApp(new VirtualClock(), {}, { initialize: ending, initializeAfter: 1000 })
+    const exchange = app.post(undefined, initialize())
+    await app.clock.settle()
+    expect(app.manager.sessions.counts.opening).toBe(1)
+    await app.manager.close()
+    await app.clock.settle()
+    expect(exchange.status).toBe(503)
+    expect(app.leftovers()).toEqual([])
+  },
+)
