@@ -1,8 +1,16 @@
 /** How dist/ is made: ESM for Node 20 with types for the library, and the command line beside it. */
 import { defineConfig } from 'tsdown'
 
+/** What users import: each has types. */
+const library = {
+  index: 'src/index.ts',
+  express: 'src/adapters/express.ts',
+  fastify: 'src/adapters/fastify.ts',
+  hono: 'src/adapters/hono.ts',
+}
+
 export default defineConfig({
-  entry: { index: 'src/index.ts', 'cli/main': 'src/cli/main.ts' },
+  entry: { ...library, 'cli/main': 'src/cli/main.ts' },
   format: 'esm',
   platform: 'node',
   target: 'node20.19',
@@ -10,5 +18,5 @@ export default defineConfig({
   sourcemap: true,
   minify: false,
   clean: true,
-  dts: { entry: 'src/index.ts', oxc: true },
+  dts: { entry: Object.values(library), oxc: true },
 })

@@ -1,17 +1,30 @@
-/** How the tests run: every *.test.ts under test/, against src/, in parallel processes. */
+/**
+ * How the tests run: every *.test.ts under test/, against src/, in parallel processes. The suites of clients and of the wire run over
+ * each face: all of them over node:http, and over the others a core, or with `--mode faces` (`npm run test:faces`) everything.
+ */
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
-export default defineConfig({
+const FACES = ['fetch', 'express', 'fastify', 'hono']
+const CORE = ['test/clients/calls.test.ts', 'test/wire/{order-of-checks,using,answers,resume}.test.ts']
+const WHOLE = ['test/{clients,wire}/**/*.test.ts']
+
+export default defineConfig(({ mode }) => ({
   // The examples import the package by its name; the tests run them against the source.
   resolve: { alias: { sojourn: fileURLToPath(new URL('src/index.ts', import.meta.url)) } },
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     testTimeout: 20_000,
     hookTimeout: 20_000,
     retry: 0,
     // A rejection that nobody handled is a failed run: the server must never cause one.
     dangerouslyIgnoreUnhandledErrors: false,
+    projects: [
+      { extends: true, test: { name: 'node', include: mode === 'faces' ? WHOLE : ['test/**/*.test.ts'] } },
+      ...FACES.map((face) => ({
+        extends: true as const,
+        test: { name: face, env: { SOJOURN_FACE: face }, include: mode === 'faces' ? WHOLE : CORE },
+      })),
+    ],
   },
-})
+}))

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
+import type { FetchOptions } from './http/web-exchange.ts'
 import type { Announcements } from './session/announcements.ts'
 import { StreamableHTTPSessionManager } from './session/session-manager.ts'
 import type { Sessions } from './session/sessions.ts'
@@ -14,6 +15,16 @@ export interface App {
    * path: where it is mounted decides. Needs no `this`.
    */
   readonly node: (req: IncomingMessage, res: ServerResponse) => void
+  /**
+   * Serves one Web-standard request: `export default { fetch: app.fetch }`, Hono `hono.all('/mcp', (c) => app.fetch(c.req.raw))`. Does
+   * not look at the path: where it is mounted decides. Needs no `this`; the promise never rejects. `authInfo` is what the framework's own
+   * authentication found, `parsedBody` the JSON of a body that was read before.
+   *
+   * A `Request` does not tell which address its server is bound to, nor who sent it: `allowedHosts` has to be given, and events have no
+   * address.
+   * @throws TypeError when it is read without `allowedHosts` (names, or `'any'`)
+   */
+  readonly fetch: (request: Request, options?: FetchOptions) => Promise<Response>
   /** The sessions: list, get, close, size, events; `get(id)` pushes to a client. */
   readonly sessions: Sessions
   /** Tells clients of both eras that tools, prompts or resources changed: on GET streams and on `subscriptions/listen` streams. */
@@ -33,11 +44,17 @@ export interface App {
  * @example
  * const app = httpApp(() => createMyServer(), { sessionIdleTimeout: '30m' })
  * http.createServer(app.node).listen(3000, '127.0.0.1')
+ * @example
+ * const app = httpApp(() => createMyServer(), { allowedHosts: ['mcp.example.com'] })
+ * export default { fetch: app.fetch }
  */
 export function httpApp(createServer: CreateServer, options: AppOptions = {}): App {
   const manager = new StreamableHTTPSessionManager(createServer, options)
   return {
     node: (req, res) => manager.handleRequest(req, res),
+    get fetch() {
+      return manager.fetch
+    },
     sessions: manager.sessions,
     notify: manager.notify,
     close: (closeOptions) => manager.close(closeOptions),

@@ -3,6 +3,7 @@
 export { type Clock, systemClock, type Timer } from './clock.ts'
 export { SojournError, type SojournErrorCode } from './errors.ts'
 export { type App, httpApp } from './http-app.ts'
+export type { FetchOptions } from './http/web-exchange.ts'
 export { type HttpServerHandle, runHttp } from './run-http.ts'
 export { Announcements } from './session/announcements.ts'
 export type {

@@ -65,7 +65,10 @@ export function collectBody(
     // A small body is in the same read from the socket as its head. By the next tick Node has parsed the body in that read (though
     // not yet marked the message complete): then there is nothing to wait for, and neither listeners nor a timer are needed.
     process.nextTick(() => {
-      resolve(takeComplete(stream, limit, declared) ?? new BodyCollector(stream, limit, declared, due, clock).result)
+      resolve(
+        takeComplete(stream, limit, declared) ??
+          new BodyCollector(stream, limit, declared, due, clock).result,
+      )
     })
   })
 }
@@ -88,24 +91,66 @@ function takeComplete(
   return { ok: true, bytes: bytes ?? EMPTY }
 }
 
+/**
+ * A body that arrives in pieces: the only piece itself, or a buffer that grows. A list of pieces would let a million of one byte cost
+ * us a hundred each.
+ */
+export class GrowingBytes {
+  readonly #limit: number
+  readonly #most: number
+  #bytes: Uint8Array = EMPTY
+  #length = 0
+
+  /** At most `limit` bytes; `declared` is how many the peer announced, where it did. */
+  constructor(limit: number, declared: number | undefined) {
+    this.#limit = limit
+    this.#most = declared ?? limit
+  }
+
+  /** Adds a piece; false, and nothing added, when it would be more than the limit. */
+  add(piece: Uint8Array): boolean {
+    const length = this.#length + piece.length
+    if (length > this.#limit) return false
+    if (this.#length === 0) {
+      this.#bytes = piece
+    } else {
+      if (length > this.#bytes.length) this.#grow(length)
+      this.#bytes.set(piece, this.#length)
+    }
+    this.#length = length
+    return true
+  }
+
+  /** What was added; nothing is kept. */
+  take(): Uint8Array {
+    const bytes = this.#bytes.length === this.#length ? this.#bytes : this.#bytes.subarray(0, this.#length)
+    this.#bytes = EMPTY
+    this.#length = 0
+    return bytes
+  }
+
+  /** Doubles the capacity, so that the copying stays proportional to the body. */
+  #grow(needed: number): void {
+    const capacity = Math.max(needed, Math.min(Math.max(FIRST_CAPACITY, needed * 2), this.#most))
+    const grown = new Uint8Array(capacity)
+    grown.set(this.#bytes.subarray(0, this.#length))
+    this.#bytes = grown
+  }
+}
+
 /** Collects what arrives over time. */
 class BodyCollector {
   readonly result: Promise<BodyResult>
   readonly #stream: Readable
-  readonly #limit: number
-  readonly #most: number
+  readonly #bytes: GrowingBytes
   readonly #due: number
   readonly #clock: Clock
   #resolve: (result: BodyResult) => void = () => {}
   #timer: Timer | undefined
-  // The only chunk itself, or a buffer that grows. A list of chunks would let a million chunks of one byte cost us a hundred each.
-  #bytes: Uint8Array = EMPTY
-  #length = 0
 
   constructor(stream: Readable, limit: number, declared: number | undefined, due: number, clock: Clock) {
     this.#stream = stream
-    this.#limit = limit
-    this.#most = declared ?? limit
+    this.#bytes = new GrowingBytes(limit, declared)
     this.#due = due
     this.#clock = clock
     this.result = new Promise((resolve) => {
@@ -120,35 +165,15 @@ class BodyCollector {
 
   readonly #onData = (chunk: Uint8Array | string): void => {
     const bytes = typeof chunk === 'string' ? new TextEncoder().encode(chunk) : chunk
-    const length = this.#length + bytes.length
-    if (length > this.#limit) {
-      this.#settle(TOO_LARGE)
-      return
-    }
-    if (this.#length === 0) {
-      this.#bytes = bytes
-    } else {
-      if (length > this.#bytes.length) this.#grow(length)
-      this.#bytes.set(bytes, this.#length)
-    }
-    this.#length = length
+    if (!this.#bytes.add(bytes)) this.#settle(TOO_LARGE)
   }
 
   readonly #onEnd = (): void => {
-    const bytes = this.#bytes.length === this.#length ? this.#bytes : this.#bytes.subarray(0, this.#length)
-    this.#settle({ ok: true, bytes })
+    this.#settle({ ok: true, bytes: this.#bytes.take() })
   }
 
   readonly #onGone = (): void => {
     this.#settle(ABORTED)
-  }
-
-  /** Doubles the capacity, so that the copying stays proportional to the body. */
-  #grow(needed: number): void {
-    const capacity = Math.max(needed, Math.min(Math.max(FIRST_CAPACITY, needed * 2), this.#most))
-    const grown = new Uint8Array(capacity)
-    grown.set(this.#bytes.subarray(0, this.#length))
-    this.#bytes = grown
   }
 
   #arm(): void {
@@ -164,12 +189,16 @@ class BodyCollector {
 
   #settle(result: BodyResult): void {
     const stream = this.#stream
-    stream.off('data', this.#onData).off('end', this.#onEnd).off('error', this.#onGone).off('close', this.#onGone)
+    stream
+      .off('data', this.#onData)
+      .off('end', this.#onEnd)
+      .off('error', this.#onGone)
+      .off('close', this.#onGone)
     this.#timer?.cancel()
     this.#timer = undefined
     if (!result.ok) {
       stream.pause()
-      this.#bytes = EMPTY
+      this.#bytes.take()
     }
     this.#resolve(result)
   }

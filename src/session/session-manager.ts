@@ -15,6 +15,7 @@ import {
 import type { Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
 import { NodeExchange } from '../http/node-exchange.ts'
+import { type FetchOptions, WebExchange } from '../http/web-exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { createLog } from '../logging.ts'
 import { durationArgument } from '../setting-value.ts'
@@ -158,6 +159,29 @@ export class StreamableHTTPSessionManager {
     void this.handle(new NodeExchange(req, res, { clock, trustedProxies: options.trustedProxies }))
   }
 
+  /**
+   * Serves one Web-standard request; needs no `this`. The promise never rejects.
+   *
+   * @throws TypeError when read without `allowedHosts`: a `Request` does not tell which address its server is bound to
+   */
+  get fetch(): (request: Request, options?: FetchOptions) => Promise<Response> {
+    const { clock, options } = this.#runtime
+    if (options.allowedHosts === undefined || options.allowedHosts.length === 0) {
+      throw new TypeError(
+        `app.fetch needs the option allowedHosts, since a Request does not tell which address its server is bound to: the names clients use, such as ['mcp.example.com'] or ['localhost', '127.0.0.1'], or 'any' where something in front checks them; got ${JSON.stringify(options.allowedHosts)}`,
+      )
+    }
+    return (request, given) => {
+      // Runtimes hand over things of their own here, and some nothing: no destructuring.
+      const exchange = new WebExchange(request, {
+        clock,
+        authInfo: given?.authInfo,
+        parsedBody: given?.parsedBody,
+      })
+      void this.handle(exchange)
+      return exchange.response
+    }
+  }
 
   /** Serves one exchange, whatever its runtime. Never rejects; resolves when the request was dispatched or refused. */
   async handle(exchange: Exchange): Promise<void> {

@@ -60,13 +60,13 @@ export async function serveProbe(
     built.createServer,
     { retryInterval: 20, ...options },
     {
-      listener: (app) => (req: IncomingMessage, res: ServerResponse) => {
+      listener: (_app, handle) => (req: IncomingMessage, res: ServerResponse) => {
         const lastEventId = req.headers['last-event-id'] as string | undefined
         const request = { method: req.method ?? '', lastEventId }
         requests.add(request)
         res.once('close', () => answered.add({ ...request, status: res.statusCode }))
         if (result.get === 'refused' && req.method === 'GET') res.writeHead(405, { Allow: 'POST' }).end()
-        else app.node(req, res)
+        else handle(req, res)
       },
     },
   )

@@ -10,18 +10,26 @@ import { type App, httpApp } from '../../src/http-app.ts'
 import type { SessionEvent } from '../../src/session/events.ts'
 import type { AppOptions, CreateServer, Logger } from '../../src/types.ts'
 import { within } from './deferred.ts'
+import { FACE, type Face, type Middleware, type NodeListener } from './face.ts'
 import { RawConnection, type RawRequest, type RawResponse } from './raw-http.ts'
 import { VirtualClock } from './virtual-clock.ts'
 
 /** How long anything here is waited for, in real milliseconds. */
 const DEADLINE = 5000
 
+/** What a face that does not know its address is told. */
+const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]']
+
 /** How {@link serve} listens and what it checks. */
 export interface ServeOptions {
   /** Address to bind; default `127.0.0.1`. Connections go to 127.0.0.1 all the same. */
   host?: string
-  /** Serves something else than `app.node`, for instance with authentication in front of it. */
-  listener?: (app: App) => Parameters<typeof createHttpServer>[1]
+  /** What serves the app; default what `SOJOURN_FACE` names, else `app.node`. */
+  face?: Face
+  /** Authentication as the face's framework has it. */
+  middleware?: Middleware
+  /** Puts something in front of the face, which it calls as `handle`. */
+  listener?: (app: App, handle: NodeListener) => NodeListener
   /** What the log must not say: anything that a test does not expect. Default: no check. */
   onLog?: (level: LogLine['level'], message: string, args: readonly unknown[]) => void
 }
@@ -64,7 +72,7 @@ export interface Served {
 export async function serve(
   createServer: CreateServer,
   options: AppOptions = {},
-  { host = '127.0.0.1', listener, onLog }: ServeOptions = {},
+  { host = '127.0.0.1', face = FACE, middleware, listener, onLog }: ServeOptions = {},
 ): Promise<Served> {
   const logs: LogLine[] = []
   const events: SessionEvent[] = []
@@ -74,12 +82,15 @@ export async function serve(
   const onRejection = (reason: unknown): void => void rejections.push(reason)
   process.on('unhandledRejection', onRejection)
   const app = httpApp(createServer, {
+    ...(face.node ? {} : { allowedHosts: LOOPBACK_NAMES }),
     ...options,
     clock: clock ?? counting,
     logger: options.logger ?? recordingLogger(logs, onLog),
   })
   app.sessions.subscribe((event) => events.push(event))
-  const http = createHttpServer(listener?.(app) ?? app.node)
+  const mounted = await face.mount(app, middleware)
+  const handle = listener?.(app, mounted.listener) ?? mounted.listener
+  const http = createHttpServer((req, res) => void handle(req, res))
   // Node's own limits would end slow uploads of a test before the app's do.
   http.requestTimeout = 0
   http.headersTimeout = 0
@@ -108,6 +119,10 @@ export async function serve(
   const shutDown = async (): Promise<void> => {
     try {
       await settleApp(app.close(), clock)
+      // Twice, since frameworks do: once by their own hooks, once by the author's.
+      await settleApp(app.close(), clock)
+      for (let round = 0; round < 2; round++)
+        await within(mounted.close(), `close() of the face ${face.name}`)
       for (const connection of connections) connection.destroy()
       http.closeAllConnections()
       await within(new Promise((resolve) => http.close(resolve)), 'the end of the HTTP server')

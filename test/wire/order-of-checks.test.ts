@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 
 import type { AppOptions, AuthInfo, CreateServer } from '../../src/types.ts'
 import { deferred, within } from '../support/deferred.ts'
+import { FACE } from '../support/face.ts'
 import { FakeServer } from '../support/fake-server.ts'
 import {
   del,
@@ -54,6 +55,12 @@ const everyMethod: readonly (readonly [string, (headers: Record<string, string>)
   ],
 ]
 
+/** Runtimes refuse what makes no URL before the app is asked. */
+async function expectHostRefused(response: RawResponse, host: string): Promise<void> {
+  if (!FACE.node && response.status === 400) expect(await response.text()).toBe('')
+  else await expectError(response, invalidHost(host) as never)
+}
+
 function invalidHost(host: string): object {
   return { status: 403, code: -32000, message: `Invalid Host header: ${host}` }
 }
@@ -66,7 +73,7 @@ async function expectAdmitted(server: Served, response: Promise<RawResponse>): P
 }
 
 describe('1. method and target', () => {
-  test.each(['PUT', 'PATCH', 'OPTIONS', 'TRACE', 'PROPFIND', 'REPORT'])(
+  test.each(['PUT', 'PATCH', 'OPTIONS', 'TRACE', ...(FACE.selective ? [] : ['PROPFIND', 'REPORT'])])(
     '%s → 405 with Allow',
     async (method) => {
       const server = await serveNothing()
@@ -107,7 +114,7 @@ describe('1. method and target', () => {
     expect(response.header('mcp-session-id')).toBeDefined()
   })
 
-  test('the authority of an absolute-form target is the host that counts', async () => {
+  test.runIf(FACE.node)('the authority of an absolute-form target is the host that counts', async () => {
     const server = await serveNothing()
     const refused = await server.request({ ...post(initialize()), target: 'http://evil.example/mcp' })
     await expectError(refused, invalidHost('evil.example') as never)
@@ -116,7 +123,7 @@ describe('1. method and target', () => {
 
   test('where the app is mounted decides the path, and a query does no harm', async () => {
     const server = await serve(fake)
-    for (const target of ['/', '/mcp?a=b', '//mcp', '/..%2f']) {
+    for (const target of ['/mcp?a=b', ...(FACE.routed ? [] : ['/', '//mcp', '/..%2f'])]) {
       expect((await server.request({ ...post(initialize()), target })).status, target).toBe(200)
     }
   })
@@ -126,7 +133,7 @@ describe('1. method and target', () => {
     async (target) => {
       const server = await serveNothing()
       const response = await server.request({ ...post(initialize()), target })
-      expect(response.status).toBe(400)
+      expect(FACE.routed ? [400, 404] : [400]).toContain(response.status)
       expectNothing(server)
     },
   )
@@ -153,7 +160,7 @@ describe('2. Host', () => {
     'localhost:1',
     '127.0.0.1',
     '127.0.0.1:65535',
-    '127.8.9.10',
+    ...(FACE.node ? ['127.8.9.10'] : []),
     '[::1]',
     '[::1]:80',
   ])('bound to loopback: loopback names pass, any port: %s', async (host) => {
@@ -185,11 +192,11 @@ describe('2. Host', () => {
     '',
   ])('bound to loopback: everything else is 403: %s', async (host) => {
     const server = await serveNothing()
-    await expectError(await server.request(post(initialize(), { Host: host })), invalidHost(host) as never)
+    await expectHostRefused(await server.request(post(initialize(), { Host: host })), host)
     expectNothing(server)
   })
 
-  test('a request without Host (HTTP/1.0) → 403', async () => {
+  test.runIf(FACE.node)('a request without Host (HTTP/1.0) → 403', async () => {
     const server = await serveNothing()
     const connection = await server.connect()
     await connection.write('GET /mcp HTTP/1.0\r\n\r\n')
@@ -200,7 +207,7 @@ describe('2. Host', () => {
     })
   })
 
-  test('what a stranger sends is repeated in print only, and not all of it', async () => {
+  test.runIf(FACE.node)('what a stranger sends is repeated in print only, and not all of it', async () => {
     const server = await serveNothing()
     const host = `\u00e9\u009b31m${'x'.repeat(5000)}`
     await expectError(
@@ -212,7 +219,7 @@ describe('2. Host', () => {
 
   const open = { host: '0.0.0.0' } as const
 
-  test.each(['localhost', '127.0.0.1', 'mcp.example.com'])(
+  test.runIf(FACE.node).each(['localhost', '127.0.0.1', 'mcp.example.com'])(
     'bound to all addresses, without a list: 403, loopback names too: %s',
     async (host) => {
       const server = await serveNothing({}, open)
@@ -256,12 +263,13 @@ describe('2. Host', () => {
   test("allowedHosts: 'any' lets every host in, one that is missing too", async () => {
     const server = await serve(fake, { allowedHosts: 'any' }, open)
     expect((await server.request(post(initialize(), { Host: 'whatever.example' }))).status).toBe(200)
+    if (!FACE.node) return
     const connection = await server.connect()
     await connection.write('GET /mcp HTTP/1.0\r\n\r\n')
     expect((await connection.response()).status).toBe(405)
   })
 
-  test('bound to loopback: the list adds to the loopback names', async () => {
+  test.runIf(FACE.node)('bound to loopback: the list adds to the loopback names', async () => {
     const server = await serve(fake, { allowedHosts: ['mcp.example.com'] })
     expect((await server.request(post(initialize(), { Host: 'mcp.example.com' }))).status).toBe(200)
     expect((await server.request(post(initialize(), { Host: 'localhost' }))).status).toBe(200)
@@ -284,13 +292,15 @@ describe('2. Origin', () => {
     expectNothing(server)
   })
 
-  test.each([
-    'http://localhost',
-    'http://localhost:5173',
-    'https://LOCALHOST:1',
-    'http://127.0.0.1:8080',
-    'http://[::1]:3000',
-  ])('bound to loopback: loopback origins pass: %s', async (origin) => {
+  test
+    .runIf(FACE.node)
+    .each([
+      'http://localhost',
+      'http://localhost:5173',
+      'https://LOCALHOST:1',
+      'http://127.0.0.1:8080',
+      'http://[::1]:3000',
+    ])('bound to loopback: loopback origins pass: %s', async (origin) => {
     const server = await serve(fake)
     await expectAdmitted(server, server.request(post(initialize(), { Origin: origin })))
   })
@@ -496,7 +506,7 @@ describe('3. CORS', () => {
   })
 
   test('without CORS no answer carries it', async () => {
-    const server = await serve(fake)
+    const server = await serve(fake, { allowedOrigins: ['http://localhost:5173'] })
     const response = await server.request(post(initialize(), { Origin: 'http://localhost:5173' }))
     expect(response.status).toBe(200)
     expect(response.rawHead).not.toMatch(/access-control/i)
@@ -701,12 +711,8 @@ describe('4. authentication', () => {
       fake,
       {},
       {
-        listener: (app) => (req, res) => {
-          if (req.headers['x-user'] !== undefined) {
-            Object.assign(req, { auth: { ...alice, extra: { sub: req.headers['x-user'] } } })
-          }
-          app.node(req, res)
-        },
+        middleware: ({ 'x-user': user }) =>
+          user === undefined ? undefined : { ...alice, extra: { sub: user } },
       },
     )
     const session = await openSession(server, { headers: { 'X-User': 'alice' } })
@@ -841,7 +847,12 @@ describe('5. POST: Content-Type and Content-Encoding', () => {
     'application/json, text/plain',
   ])('Content-Type → 415: %s', async (type) => {
     const server = await serveNothing()
-    await expectError(await server.request(post(initialize(), { 'Content-Type': type })), WRONG_TYPE)
+    const response = await server.request(post(initialize(), { 'Content-Type': type }))
+    if (FACE.selective && server.events.length === 0) {
+      expect(response.status).toBe(415)
+      return
+    }
+    await expectError(response, WRONG_TYPE)
     expect(server.events).toMatchObject([{ type: 'request.refused', status: 415, cause: 'content-type' }])
     expectNothing(server)
   })
@@ -993,6 +1004,7 @@ describe('the order', () => {
     const server = await serve(fake, {
       clock: new VirtualClock(),
       maxBodySize: 200,
+      allowedOrigins: ['http://localhost'],
       authenticate: (request) =>
         request.headers.has('authorization') ? undefined : new Response('', { status: 401 }),
     })
