@@ -20,38 +20,46 @@ export function outcomeOf(message: string): 'ok' | 'error' | undefined {
   return kind === undefined ? undefined : kind === 'result' ? 'ok' : 'error'
 }
 
-/** Writes the body of a response to an exchange as it comes. */
+/** One SSE response. Its head goes out with the first frame, or soon after when there is none. */
 export class AnswerStream extends Deadline {
+  /** The stream's number in its app. */
+  readonly number: number
+  readonly openedAt: number
   readonly #runtime: Runtime
   readonly #exchange: Exchange
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>
   readonly #watch: UnsentWatch
+  #reader: ReadableStreamDefaultReader<Uint8Array> | undefined
   #written = false
   #cut = false
 
-  constructor(runtime: Runtime, exchange: Exchange, body: ReadableStream<Uint8Array>) {
+  /** Opens the response. */
+  constructor(runtime: Runtime, exchange: Exchange, number: number) {
     super()
+    const { clock, deadlines, options } = runtime
+    this.number = number
+    this.openedAt = clock.now()
     this.#runtime = runtime
     this.#exchange = exchange
-    this.#reader = body.getReader()
-    this.#watch = new UnsentWatch(runtime.deadlines, runtime.options.unsentTimeout, exchange, {
+    this.#watch = new UnsentWatch(deadlines, options.unsentTimeout, exchange, {
       destroy: () => this.#destroy(),
     })
-  }
-
-  /** Opens the response and writes until the body ends or the connection does. The caller ends the response. */
-  async pump(): Promise<StreamEnd> {
-    const { clock, deadlines, options } = this.#runtime
-    this.#exchange.openStream(SSE_HEADERS)
+    exchange.openStream(SSE_HEADERS)
     deadlines.arm(this, options.keepAliveInterval)
     // What is there already travels with the head; a head without anything must not wait for it.
     clock.afterInput(() => {
-      if (!this.#written && !this.#exchange.closed) this.#exchange.flush()
+      if (!this.#written && !exchange.closed) exchange.flush()
     })
+  }
+
+  /** Writes the body as it comes, until it ends or the connection does. The caller ends the response. */
+  async pump(body: ReadableStream<Uint8Array>): Promise<StreamEnd> {
+    const { options } = this.#runtime
+    const reader = body.getReader()
+    this.#reader = reader
     let end: StreamEnd = 'unanswered'
     try {
       while (!this.#exchange.closed) {
-        const { done, value } = await this.#reader.read()
+        const { done, value } = await reader.read()
         if (done || this.#exchange.closed) break
         // The SDK does not wait for its readers: only a bound keeps a slow one from filling the memory.
         if (this.#exchange.unsentBytes > options.maxStreamBuffer) this.#destroy()
@@ -63,8 +71,6 @@ export class AnswerStream extends Deadline {
       }
     } catch {
       // A body that fails is one that ends without a response.
-    } finally {
-      deadlines.disarm(this)
     }
     if (this.#cut) return 'aborted'
     return end === 'unanswered' && this.#exchange.closed ? 'cancelled' : end
@@ -72,6 +78,7 @@ export class AnswerStream extends Deadline {
 
   /** Completes the response. */
   end(frame?: string): void {
+    this.#runtime.deadlines.disarm(this)
     const before = this.#exchange.unsentBytes
     this.#exchange.end(frame)
     if (!this.#exchange.closed) this.#watch.wrote(before)
@@ -80,7 +87,7 @@ export class AnswerStream extends Deadline {
   /** Nobody wants the rest: the handler is told. */
   stop(): void {
     this.#runtime.deadlines.disarm(this)
-    this.#reader.cancel().catch(() => {})
+    this.#reader?.cancel().catch(() => {})
   }
 
   /** Nothing is left that could stay unsent. */

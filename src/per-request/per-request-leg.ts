@@ -2,12 +2,13 @@
 
 import type { McpHttpHandler, ServerEvent } from '@modelcontextprotocol/server'
 
+import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { type ModernPost, unsupportedRevision } from '../http/era.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
-import type { StreamKind } from '../session/events.ts'
+import type { RequestOutcome, StreamKind } from '../session/events.ts'
 import type { Caller } from '../session/http-front.ts'
 import { type Refusal, SHUTTING_DOWN } from '../session/refusal.ts'
 import type { Runtime } from '../session/runtime.ts'
@@ -47,7 +48,7 @@ export class PerRequestLeg {
   /** Who hears announcements: one listener per open `subscriptions/listen`. */
   readonly listeners: Set<(event: ServerEvent) => void> = new Set()
   readonly #runtime: Runtime
-  readonly #handlers = new Map<ResponseMode, McpHttpHandler>()
+  readonly #handlers = new Map<'auto' | 'json', McpHttpHandler>()
   #strict: McpHttpHandler | undefined
   /** Every call until its exchange is over. */
   readonly #calls = new Set<PerRequestCall>()
@@ -122,21 +123,49 @@ export class PerRequestLeg {
     if (sdk === 'none') return this.#notSpoken(post)
     call.start()
     this.#byRequest.set(exchange.request, call)
-    const response = await this.#handler(sdk, mode).fetch(exchange.request, {
+    const answering = this.#handler(sdk, mode).fetch(exchange.request, {
       authInfo: call.caller.authInfo,
       parsedBody: post.body,
     })
+    let stream: AnswerStream | undefined
+    if (!(await this.#inTime(answering, mode)) && !exchange.closed && !call.stopped)
+      stream = this.#openStream(call)
+    const response = await answering
     // The official handler is done with the server of one who only listens.
     if (call.listens) call.letServerGo()
-    if (call.refusal !== undefined || exchange.closed) {
+    const refusal = call.refusal ?? (response.status === CONNECTION_CLOSED ? SERVER_CLOSED : undefined)
+    if (refusal !== undefined || exchange.closed) {
       response.body?.cancel().catch(() => {})
-      return call.refusal
-    }
-    if (response.status === CONNECTION_CLOSED) return SERVER_CLOSED
-    if (response.body !== null && response.headers.get('content-type') === 'text/event-stream')
-      await this.#stream(call, response.body)
-    else call.end((await this.#respond(exchange, response, post)) ? 'ok' : 'error')
+      if (stream === undefined) return refusal
+      const message = refusal && errorBody(refusal.code, refusal.message, post.id)
+      this.#endStream(call, stream, 'aborted', message)
+    } else if (response.body !== null && response.headers.get('content-type') === 'text/event-stream') {
+      stream ??= this.#openStream(call)
+      await this.#pump(call, stream, response.body)
+    } else if (stream !== undefined || (mode === 'sse' && response.status === 200)) {
+      const text = await response.text()
+      const sent = this.#fits(text) ? text : this.#tooLarge(post)
+      this.#endStream(call, stream ?? this.#openStream(call), outcomeOf(sent) ?? 'ok', sent)
+    } else call.end((await this.#respond(exchange, response, post)) ? 'ok' : 'error')
     return undefined
+  }
+
+  /**
+   * Waits for the answer for as long as it may become one JSON body. In `auto` the status of an error counts for more than an early
+   * head, but proxies cut what sends nothing for a minute: after one keep-alive interval a stream is opened that can show that it lives.
+   */
+  #inTime(answering: Promise<Response>, mode: ResponseMode): Promise<boolean> {
+    const { deadlines, options } = this.#runtime
+    if (mode === 'json') return Promise.resolve(true)
+    return new Promise((resolve) => {
+      const deadline = new DeadlineCall(() => resolve(false))
+      deadlines.arm(deadline, mode === 'sse' ? options.jsonResponseWindow : options.keepAliveInterval)
+      const there = (): void => {
+        deadlines.disarm(deadline)
+        resolve(true)
+      }
+      answering.then(there, there)
+    })
   }
 
   /** Sends a whole answer; tells whether it was a result. */
@@ -144,8 +173,7 @@ export class PerRequestLeg {
     const { deadlines, options } = this.#runtime
     const text = await response.text()
     if (exchange.closed) return false
-    const tooLarge =
-      text.length > options.maxMessageSize / 3 && Buffer.byteLength(text) > options.maxMessageSize
+    const tooLarge = !this.#fits(text)
     if (tooLarge) exchange.respond(200, JSON_HEADERS, this.#tooLarge(post))
     else exchange.respond(response.status, responseHeaders(response, 'createMcpHandler'), text)
     const over = exchange.onclose
@@ -160,44 +188,52 @@ export class PerRequestLeg {
     return response.ok && !tooLarge && outcomeOf(text) !== 'error'
   }
 
-  async #stream(call: PerRequestCall, body: ReadableStream<Uint8Array>): Promise<void> {
+  #openStream(call: PerRequestCall): AnswerStream {
     const { hub, clock } = this.#runtime
-    const stream = new AnswerStream(this.#runtime, call.exchange, body)
-    call.stream = stream
-    const kind: StreamKind = call.listens ? 'listen' : 'post'
     this.#streams += 1
-    const number = this.#streams
-    const openedAt = clock.now()
-    if (hub.active)
+    const stream = new AnswerStream(this.#runtime, call.exchange, this.#streams)
+    call.stream = stream
+    if (hub.active) {
       hub.emit({
         type: 'stream.opened',
         time: clock.wallTime(),
         session: undefined,
-        stream: number,
-        kind,
+        stream: stream.number,
+        kind: kindOf(call),
       })
-    const end = await stream.pump()
+    }
+    return stream
+  }
+
+  async #pump(call: PerRequestCall, stream: AnswerStream, body: ReadableStream<Uint8Array>): Promise<void> {
+    const end = await stream.pump(body)
     if (end === 'unanswered') {
       const { code, message } = call.refusal ?? SERVER_CLOSED
-      stream.end(sseEvent(errorBody(code, message, call.post.id)))
-      call.end('aborted')
+      this.#endStream(call, stream, 'aborted', errorBody(code, message, call.post.id))
     } else if (end === 'too-large') {
-      stream.end(sseEvent(this.#tooLarge(call.post)))
       stream.stop()
-      call.end('error')
-    } else {
-      stream.end()
-      call.end(end)
-    }
-    if (hub.active)
-      hub.emit({
-        type: 'stream.closed',
-        time: clock.wallTime(),
-        session: undefined,
-        stream: number,
-        kind,
-        durationMs: clock.now() - openedAt,
-      })
+      this.#endStream(call, stream, 'error', this.#tooLarge(call.post))
+    } else this.#endStream(call, stream, end)
+  }
+
+  #endStream(call: PerRequestCall, stream: AnswerStream, outcome: RequestOutcome, message?: string): void {
+    const { hub, clock } = this.#runtime
+    stream.end(message === undefined ? undefined : sseEvent(message))
+    call.end(outcome)
+    if (!hub.active) return
+    hub.emit({
+      type: 'stream.closed',
+      time: clock.wallTime(),
+      session: undefined,
+      stream: stream.number,
+      kind: kindOf(call),
+      durationMs: clock.now() - stream.openedAt,
+    })
+  }
+
+  #fits(text: string): boolean {
+    const { maxMessageSize } = this.#runtime.options
+    return text.length <= maxMessageSize / 3 || Buffer.byteLength(text) <= maxMessageSize
   }
 
   #tooLarge(post: ModernPost | undefined): string {
@@ -208,7 +244,9 @@ export class PerRequestLeg {
     )
   }
 
-  #handler(sdk: Sdk, mode: ResponseMode): McpHttpHandler {
+  #handler(sdk: Sdk, responseMode: ResponseMode): McpHttpHandler {
+    // Its own `sse` streams before the status of an answer is known, where a missing capability has to be 400.
+    const mode = responseMode === 'json' ? 'json' : 'auto'
     let handler = this.#handlers.get(mode)
     if (handler === undefined) {
       handler = sdk.createMcpHandler((context) => this.#serverOf(context.requestInfo), {
@@ -316,6 +354,10 @@ export class PerRequestLeg {
       call.end(call.stream?.cut === true ? 'aborted' : 'cancelled')
     }
   }
+}
+
+function kindOf(call: PerRequestCall): StreamKind {
+  return call.listens ? 'listen' : 'post'
 }
 
 function noServer(): never {

@@ -9,12 +9,20 @@ import type { ReadableStream as NodeReadableStream } from 'node:stream/web'
 
 import {
   WebStandardStreamableHTTPServerTransport,
+  createMcpHandler,
   hostHeaderValidationResponse,
+  isLegacyRequest,
   localhostAllowedHostnames,
   localhostAllowedOrigins,
   originValidationResponse,
 } from '@modelcontextprotocol/server'
-import type { EventStore, JSONRPCMessage, McpServer } from '@modelcontextprotocol/server'
+import type {
+  EventStore,
+  JSONRPCMessage,
+  McpHttpHandler,
+  McpServer,
+  ServerNotifier,
+} from '@modelcontextprotocol/server'
 
 /** A server that listens, and its end. */
 export interface RunningServer {
@@ -22,8 +30,14 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Serves `createServer` as the documentation of the official SDK has its users do it: a transport per session, in a map. */
-export async function serveBaseline(createServer: () => McpServer): Promise<RunningServer> {
+/**
+ * Serves `createServer` as the documentation of the official SDK has its users do it: a transport per session, in a map, and its handler
+ * for those without a handshake.
+ */
+export async function serveBaseline(
+  createServer: (notify?: ServerNotifier) => McpServer,
+): Promise<RunningServer> {
+  const modern: McpHttpHandler = createMcpHandler(() => createServer(modern.notify), { legacy: 'reject' })
   const sessions = new Map<string, WebStandardStreamableHTTPServerTransport>()
 
   async function handle(request: Request): Promise<Response> {
@@ -31,6 +45,7 @@ export async function serveBaseline(createServer: () => McpServer): Promise<Runn
       hostHeaderValidationResponse(request, localhostAllowedHostnames()) ??
       originValidationResponse(request, localhostAllowedOrigins())
     if (refused) return refused
+    if (!(await isLegacyRequest(request))) return modern.fetch(request)
     const id = request.headers.get('mcp-session-id')
     if (id !== null) {
       return (
@@ -65,6 +80,7 @@ export async function serveBaseline(createServer: () => McpServer): Promise<Runn
   return {
     url: `http://127.0.0.1:${port}/mcp`,
     close: async () => {
+      await modern.close()
       await Promise.all(Array.from(sessions.values(), (transport) => transport.close()))
       http.closeAllConnections()
       await new Promise((resolve) => http.close(resolve))

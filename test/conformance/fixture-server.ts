@@ -6,6 +6,8 @@ import { McpServer, ResourceTemplate, completable, fromJsonSchema } from '@model
 import type { CallToolResult, ContentBlock, ElicitRequestFormParams } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 
+import { type Announce, addModernTools, stateOptions } from './modern-tools.ts'
+
 /** One red pixel. */
 const png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=='
 /** A WAV file without samples. */
@@ -100,16 +102,21 @@ const enumsForm: FormSchema = {
   },
 }
 
-/** Builds the server of one session. */
-export function createServer(): McpServer {
+/**
+ * Builds the server of one session, or of one request.
+ *
+ * @param announce whoever is told when a tool is asked to change a list
+ */
+export function createServer(announce?: Announce): McpServer {
   const server = new McpServer(
     { name: 'conformance-fixture', version: '1.0.0' },
-    { capabilities: { logging: {}, resources: { subscribe: true } } },
+    { capabilities: { logging: {}, resources: { subscribe: true } }, ...stateOptions },
   )
   addContentTools(server)
   addConversingTools(server)
   addResources(server)
   addPrompts(server)
+  addModernTools(server, announce)
   return server
 }
 

@@ -86,6 +86,14 @@ export async function runSuite(url: string, specVersion: string, outputName: str
   return results
 }
 
+/** The suite's scenarios for extensions of the protocol, families shortened: a run of a revision leaves them out. */
+export async function extensions(): Promise<string[]> {
+  const list = await run(node, [entry, 'list'], { cwd: cache })
+  const [, servers = ''] = /Server scenarios[^\n]*\n([\s\S]*?)\n\S/.exec(list) ?? []
+  const names = Array.from(servers.matchAll(/^\s+- (\S+) \[extension\]/gm), ([, name = '']) => name)
+  return [...new Set(names.map((name) => name.replace(/^(tasks|sep-\d+-[a-z]+)-.*/, '$1-*')))]
+}
+
 interface Check {
   id: string
   status: string
