@@ -242,7 +242,7 @@ export class HttpFront {
   ): Promise<Checked<Caller>> {
     try {
       const result = await authenticate(exchange.request)
-      if (result instanceof Response) {
+      if (isResponse(result)) {
         const headers = responseHeaders(result, 'authenticate')
         exchange.respond(result.status, headers, await result.text())
         return {
@@ -288,6 +288,14 @@ export class HttpFront {
 
 const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
 const ANONYMOUS: Checked<Caller> = { kind: 'pass', value: { authInfo: undefined, principal: undefined } }
+
+/**
+ * Whether a hook returned a response, of whichever class: @hono/node-server replaces the global one, and what `fetch()` gives is then no
+ * instance of it. To take a refusal for an authentication would let everybody in.
+ */
+function isResponse(result: AuthInfo | Response | undefined): result is Response {
+  return result instanceof Response || Object.prototype.toString.call(result) === '[object Response]'
+}
 
 function refused(refusal: Refusal): { readonly kind: 'refused'; readonly refusal: Refusal } {
   return { kind: 'refused', refusal }
