@@ -71,7 +71,8 @@ export function decideEra(
   })
   const [first] = messages
   if (outcome.kind === 'legacy') return LEGACY
-  const id = messages.length === 1 && first?.kind === 'request' ? first.message.id : null
+  // A batch has no id of its own.
+  const id = !Array.isArray(body) && first?.kind === 'request' ? first.message.id : null
   if (outcome.kind === 'reject' || first === undefined || first.kind === 'response') {
     const { httpStatus: status, code, message, data } = outcome.kind === 'reject' ? outcome : NOT_POSTED
     return { kind: 'rejected', refusal: { status, code, message, data, id } }

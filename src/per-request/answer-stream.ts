@@ -10,6 +10,9 @@ import { UnsentWatch } from '../stream/unsent-watch.ts'
 /** How a stream ended. `unanswered`: the server closed it without a response. */
 export type StreamEnd = RequestOutcome | 'unanswered' | 'too-large'
 
+/** How the SDK begins the frame of a message. */
+const FRAME_START = 'event: message\ndata: '
+
 /** The members of a response that come before the one that tells which kind it is, in any order; frames of the SDK hold one line of JSON. */
 const RESPONSE =
   /^(?:event: message\ndata: )?\{(?:"jsonrpc":"2\.0",|"id":(?:"(?:[^"\\]|\\.)*"|[-+.\deE]+|null),)*"(result|error)":/
@@ -18,6 +21,16 @@ const RESPONSE =
 export function outcomeOf(message: string): 'ok' | 'error' | undefined {
   const kind = RESPONSE.exec(message)?.[1]
   return kind === undefined ? undefined : kind === 'result' ? 'ok' : 'error'
+}
+
+/** The response in the body of a stream, whatever was said before it; undefined when it ends without one. */
+export async function responseIn(body: ReadableStream<Uint8Array>): Promise<string | undefined> {
+  const reader = body.getReader()
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    const frame = new TextDecoder().decode(read.value)
+    if (outcomeOf(frame) !== undefined) return frame.slice(FRAME_START.length).trimEnd()
+  }
+  return undefined
 }
 
 /** One SSE response. Its head goes out with the first frame, or soon after when there is none. */

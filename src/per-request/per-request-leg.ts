@@ -16,7 +16,7 @@ import { isObject } from '../session/session-record.ts'
 import { sseEvent } from '../stream/sse.ts'
 import { UnsentWatch } from '../stream/unsent-watch.ts'
 import type { McpServerLike, ResponseMode } from '../types.ts'
-import { AnswerStream, outcomeOf } from './answer-stream.ts'
+import { AnswerStream, outcomeOf, responseIn } from './answer-stream.ts'
 import { PerRequestCall } from './per-request-call.ts'
 import { importedSdk, type Sdk, sdkOf } from './sdk.ts'
 
@@ -48,7 +48,8 @@ export class PerRequestLeg {
   /** Who hears announcements: one listener per open `subscriptions/listen`. */
   readonly listeners: Set<(event: ServerEvent) => void> = new Set()
   readonly #runtime: Runtime
-  readonly #handlers = new Map<'auto' | 'json', McpHttpHandler>()
+  /** In its `auto` mode always: its `sse` streams before the status is known, and a missing capability has to be 400. */
+  #handler: McpHttpHandler | undefined
   #strict: McpHttpHandler | undefined
   /** Every call until its exchange is over. */
   readonly #calls = new Set<PerRequestCall>()
@@ -72,7 +73,7 @@ export class PerRequestLeg {
   async close(): Promise<void> {
     this.#draining = true
     for (const call of [...this.#calls]) if (!call.listens) call.stop(SHUTTING_DOWN)
-    await Promise.all([...this.#handlers.values()].map((handler) => handler.close()))
+    await this.#handler?.close()
     for (const call of [...this.#calls]) call.stop(SHUTTING_DOWN)
   }
 
@@ -123,7 +124,7 @@ export class PerRequestLeg {
     if (sdk === 'none') return this.#notSpoken(post)
     call.start()
     this.#byRequest.set(exchange.request, call)
-    const answering = this.#handler(sdk, mode).fetch(exchange.request, {
+    const answering = this.#handlerOf(sdk).fetch(exchange.request, {
       authInfo: call.caller.authInfo,
       parsedBody: post.body,
     })
@@ -140,6 +141,7 @@ export class PerRequestLeg {
       const message = refusal && errorBody(refusal.code, refusal.message, post.id)
       this.#endStream(call, stream, 'aborted', message)
     } else if (response.body !== null && response.headers.get('content-type') === 'text/event-stream') {
+      if (mode === 'json' && !call.listens) return this.#answerWhole(call, response.body)
       stream ??= this.#openStream(call)
       await this.#pump(call, stream, response.body)
     } else if (stream !== undefined || (mode === 'sse' && response.status === 200)) {
@@ -147,6 +149,15 @@ export class PerRequestLeg {
       const sent = this.#fits(text) ? text : this.#tooLarge(post)
       this.#endStream(call, stream ?? this.#openStream(call), outcomeOf(sent) ?? 'ok', sent)
     } else call.end((await this.#respond(exchange, response, post)) ? 'ok' : 'error')
+    return undefined
+  }
+
+  /** Sends what a stream comes to as one JSON body; what was said on the way is dropped, as `responseMode: 'json'` has it. */
+  async #answerWhole(call: PerRequestCall, body: ReadableStream<Uint8Array>): Promise<Refusal | undefined> {
+    const text = await responseIn(body)
+    if (text === undefined) return call.refusal ?? SERVER_CLOSED
+    const whole = await this.#respond(call.exchange, new Response(text, { headers: JSON_HEADERS }), call.post)
+    call.end(whole ? 'ok' : 'error')
     return undefined
   }
 
@@ -244,34 +255,27 @@ export class PerRequestLeg {
     )
   }
 
-  #handler(sdk: Sdk, responseMode: ResponseMode): McpHttpHandler {
-    // Its own `sse` streams before the status of an answer is known, where a missing capability has to be 400.
-    const mode = responseMode === 'json' ? 'json' : 'auto'
-    let handler = this.#handlers.get(mode)
-    if (handler === undefined) {
-      handler = sdk.createMcpHandler((context) => this.#serverOf(context.requestInfo), {
-        legacy: 'reject',
-        responseMode: mode,
-        // Keep-alives and bounds are ours, on one clock; the number of subscriptions is bounded with all other calls.
-        keepAliveMs: 0,
-        maxSubscriptions: Number.POSITIVE_INFINITY,
-        bus: {
-          publish: (event) => {
-            for (const listener of this.listeners) listener(event)
-          },
-          subscribe: (listener) => {
-            this.listeners.add(listener)
-            return () => this.listeners.delete(listener)
-          },
+  #handlerOf(sdk: Sdk): McpHttpHandler {
+    this.#handler ??= sdk.createMcpHandler((context) => this.#serverOf(context.requestInfo), {
+      legacy: 'reject',
+      // Keep-alives and bounds are ours, on one clock; the number of subscriptions is bounded with all other calls.
+      keepAliveMs: 0,
+      maxSubscriptions: Number.POSITIVE_INFINITY,
+      bus: {
+        publish: (event) => {
+          for (const listener of this.listeners) listener(event)
         },
-        onerror: (error) => {
-          if (!(error instanceof NoServer))
-            this.#runtime.log.debug('a request without handshake failed', { error: messageOf(error) })
+        subscribe: (listener) => {
+          this.listeners.add(listener)
+          return () => this.listeners.delete(listener)
         },
-      })
-      this.#handlers.set(mode, handler)
-    }
-    return handler
+      },
+      onerror: (error) => {
+        if (!(error instanceof NoServer))
+          this.#runtime.log.debug('a request without handshake failed', { error: messageOf(error) })
+      },
+    })
+    return this.#handler
   }
 
   /** What the official handler gets for a request. It was promised a server of the SDK's own. */
