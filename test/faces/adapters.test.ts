@@ -19,6 +19,7 @@ import { expectError, get, initialize, openSession, post, rpc } from '../support
 import { RawConnection } from '../support/raw-http.ts'
 import { SDKS } from '../support/sdk-servers.ts'
 import { serve, type Served } from '../support/serve.ts'
+import { open } from '../support/wire-app.ts'
 
 const sdk = SDKS[1] ?? SDKS[0]
 const create = () => {
@@ -283,6 +284,30 @@ describe('Hono', () => {
     const session = await openSession(server)
     expect(session.response.header('x-frame-options')).toBe('DENY')
     expect((await server.request(get(session.headers))).header('x-frame-options')).toBe('DENY')
+  })
+
+  test("with the runtime's own Request and Response, which @hono/node-server replaces by default", async () => {
+    const face: Face = {
+      ...honoFace(() => {}),
+      async mount(app) {
+        const { getRequestListener } = await import('@hono/node-server')
+        const hono = new Hono().all('/mcp', mcpHono(app))
+        const listener = getRequestListener(hono.fetch, { overrideGlobalObjects: false })
+        return { listener, close: async () => {} }
+      },
+    }
+    const server = await serve(create, { responseMode: 'sse' }, { face })
+    const session = await openSession(server)
+    const text = 'x'.repeat(300_000)
+    const answer = await server.request(
+      post(rpc('tools/call', { name: 'echo', arguments: { text } }), session.headers),
+    )
+    expect(await answer.messages()).toMatchObject([{ result: { content: [{ text }] } }])
+    const { connection, response } = await open(server, get(session.headers))
+    expect((await response).status).toBe(200)
+    expect(server.app.sessions.get(session.id)?.streams).toBe(1)
+    connection.destroy()
+    await server.waitFor(() => server.app.sessions.get(session.id)?.streams === 0, 'the end of the stream')
   })
 
   test('without a socket: hono.request()', async () => {
