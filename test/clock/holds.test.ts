@@ -4,6 +4,8 @@ import { describe, expect, test } from 'vitest'
 
 import type { AppOptions } from '../../src/types.ts'
 import { del, get, notification, openSession, post, rpc, type WireSession } from '../support/mcp-wire.ts'
+import { SimApp } from '../support/sim-app.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
 import { call, getStream, open, serveFake, type FakeApp } from '../support/wire-app.ts'
 
 const IDLE = 60_000
@@ -122,6 +124,16 @@ describe('a session lives for its timeout after', () => {
     await server.idle()
     await endsIn(server, session, IDLE)
   })
+})
+
+test('a session lives for its timeout after an answer that its client took its time to read', async () => {
+  const app = new SimApp(new VirtualClock(), { sessionIdleTimeout: IDLE, unsentTimeout: 10 * IDLE })
+  const id = await app.open()
+  app.post(id, rpc('tools/list'), {}, { finishAfter: 3 * IDLE })
+  await app.clock.advance(4 * IDLE - 1)
+  expect(app.closings(id)).toEqual([])
+  await app.clock.advance(1)
+  expect(app.closings(id)).toEqual(['idle'])
 })
 
 test('a GET whose peer is gone without a word stops holding: no answer to a ping in two intervals', async () => {
