@@ -36,7 +36,27 @@ export const systemClock: Clock = {
     return { cancel: () => clearTimeout(handle) }
   },
   afterInput(callback) {
-    // setImmediate runs after the poll phase, which reads what waits in sockets. A second round serves sockets accepted in the first.
-    setImmediate(() => setImmediate(callback))
+    // setImmediate runs after the poll phase, which reads what waits in sockets; but of connections that wait to be accepted libuv takes
+    // one per turn of the loop. So turns are taken until some in a row had nothing to do.
+    const started = performance.now()
+    let last = started
+    let quiet = 0
+    const turn = (): void => {
+      const now = performance.now()
+      quiet = now - last < QUIET_TURN ? quiet + 1 : 0
+      last = now
+      if (quiet >= QUIET_TURNS || now - started >= LONGEST_WAIT) callback()
+      else setImmediate(turn)
+    }
+    setImmediate(turn)
   },
 }
+
+/** A turn of the event loop that is shorter did nothing, in milliseconds: accepting a connection alone takes longer. */
+const QUIET_TURN = 0.04
+
+/** So many quiet turns in a row mean that nothing waits. */
+const QUIET_TURNS = 8
+
+/** A loop that is always busy must not put off what is due for longer than this, in milliseconds. */
+const LONGEST_WAIT = 100

@@ -141,6 +141,15 @@ export class Deadlines {
     })
   }
 
+  /** Gives the event loop a turn between two slices. */
+  #goOnLater(inputReadAt: number): void {
+    this.#waitingForInput = true
+    this.#clock.setTimer(() => {
+      this.#waitingForInput = false
+      this.#run(inputReadAt)
+    }, 0)
+  }
+
   /** `inputReadAt`: what waited in sockets at this time has been read. What came due later has input of its own to wait for. */
   #run(inputReadAt: number = Number.POSITIVE_INFINITY): void {
     const started = this.#clock.now()
@@ -153,9 +162,14 @@ export class Deadlines {
         if (earliest.due < this.#timerDue) this.#schedule(earliest.due)
         return
       }
-      if (earliest.due > inputReadAt || now - started > SLICE) {
+      if (earliest.due > inputReadAt) {
         this.#cancelTimer()
         this.#afterInput()
+        return
+      }
+      if (now - started > SLICE) {
+        this.#cancelTimer()
+        this.#goOnLater(inputReadAt)
         return
       }
       this.disarm(earliest)
