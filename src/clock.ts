@@ -59,4 +59,4 @@ const QUIET_TURN = 0.04
 const QUIET_TURNS = 8
 
 /** A loop that is always busy must not put off what is due for longer than this, in milliseconds. */
-const LONGEST_WAIT = 100
+const LONGEST_WAIT = 200

@@ -74,8 +74,8 @@ test('1,000 requests on connections that are open', async () => {
 })
 
 // libuv accepts one connection per turn of the loop, so that this takes as many turns as there are connections.
-test('200 requests that come on new connections while it is blocked', async () => {
-  const { server, clients } = await serveIdle(200)
+test('50 requests that come on new connections while it is blocked', async () => {
+  const { server, clients } = await serveIdle(50)
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
   const knocker = fork(fileURLToPath(new URL('fixtures/knocker.ts', import.meta.url)), {
     execArgv: ['--import', tsx],
