@@ -128,6 +128,11 @@ export async function serve(
       await within(new Promise((resolve) => http.close(resolve)), 'the end of the HTTP server')
       // Sockets tell of their end, and rejections are reported, one turn of the event loop later.
       for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve))
+      // A look for waiting input, once begun, cannot be called off: it ends by itself within a fraction of a second.
+      const due = performance.now() + 1000
+      while (timers() > 0 && clock === undefined && performance.now() < due) {
+        await new Promise((resolve) => setImmediate(resolve))
+      }
       expect(rejections, 'unhandled rejections').toEqual([])
       expect(app.sessions.counts, 'what is left of sessions').toEqual({
         total: 0,

@@ -60,7 +60,10 @@ export class SimApp {
 
   /** Deletes a session. */
   delete(session: string, headers: SimHeaders = {}): SimExchange {
-    return this.send({ method: 'DELETE', headers: { host: 'localhost', 'mcp-session-id': session, ...headers } })
+    return this.send({
+      method: 'DELETE',
+      headers: { host: 'localhost', 'mcp-session-id': session, ...headers },
+    })
   }
 
   /** Opens a session, handshake included; gives its id. */
@@ -86,11 +89,13 @@ export class SimApp {
     const wrong: string[] = []
     const { sessions } = this.manager
     const { total, opening, requests } = sessions.counts
-    if (total + opening + requests > 0) wrong.push(`${total} sessions, ${opening} opening, ${requests} requests are left`)
+    if (total + opening + requests > 0)
+      wrong.push(`${total} sessions, ${opening} opening, ${requests} requests are left`)
     if (this.clock.pending > 0) wrong.push(`${this.clock.pending} timers are left`)
     for (const exchange of this.exchanges) {
       const what = `${exchange.method} ${exchange.headers['mcp-session-id'] === undefined ? '' : 'to a session'}`
-      if (exchange.outcome === undefined) wrong.push(`${what}, answered with ${exchange.answeredStatus}, never ended`)
+      if (exchange.outcome === undefined)
+        wrong.push(`${what}, answered with ${exchange.answeredStatus}, never ended`)
       if (exchange.closedAt === undefined) wrong.push(`${what} was never closed`)
       wrong.push(...exchange.misuse)
     }
