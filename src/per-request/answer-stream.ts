@@ -33,7 +33,7 @@ export async function responseIn(body: ReadableStream<Uint8Array>): Promise<stri
   return undefined
 }
 
-/** One SSE response. Its head goes out with the first frame, or soon after when there is none. */
+/** One SSE response. Its head goes out with the first frame, or by {@link AnswerStream.flush}: the SDK opens no stream without a frame. */
 export class AnswerStream extends Deadline {
   /** The stream's number in its app. */
   readonly number: number
@@ -42,7 +42,6 @@ export class AnswerStream extends Deadline {
   readonly #exchange: Exchange
   readonly #watch: UnsentWatch
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined
-  #written = false
   #cut = false
 
   /** Opens the response. */
@@ -58,10 +57,6 @@ export class AnswerStream extends Deadline {
     })
     exchange.openStream(SSE_HEADERS)
     deadlines.arm(this, options.keepAliveInterval)
-    // What is there already travels with the head; a head without anything must not wait for it.
-    clock.afterInput(() => {
-      if (!this.#written && !exchange.closed) exchange.flush()
-    })
   }
 
   /** Writes the body as it comes, until it ends or the connection does. The caller ends the response. */
@@ -87,6 +82,11 @@ export class AnswerStream extends Deadline {
     }
     if (this.#cut) return 'aborted'
     return end === 'unanswered' && this.#exchange.closed ? 'cancelled' : end
+  }
+
+  /** Sends the head while there is nothing to send with it. */
+  flush(): void {
+    this.#exchange.flush()
   }
 
   /** Completes the response. */
@@ -124,7 +124,6 @@ export class AnswerStream extends Deadline {
 
   #write(frame: string): void {
     if (this.#cut) return
-    this.#written = true
     const before = this.#exchange.unsentBytes
     this.#exchange.write(frame)
     this.#watch.wrote(before)

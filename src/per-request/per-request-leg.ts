@@ -129,8 +129,10 @@ export class PerRequestLeg {
       parsedBody: post.body,
     })
     let stream: AnswerStream | undefined
-    if (!(await this.#inTime(answering, mode)) && !exchange.closed && !call.stopped)
+    if (!(await this.#inTime(answering, mode)) && !exchange.closed && !call.stopped) {
       stream = this.#openStream(call)
+      stream.flush()
+    }
     const response = await answering
     // The official handler is done with the server of one who only listens.
     if (call.listens) call.letServerGo()

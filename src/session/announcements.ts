@@ -2,6 +2,7 @@
 
 import type { ServerEvent } from '@modelcontextprotocol/server'
 
+import type { Timer } from '../clock.ts'
 import { messageOf } from '../errors.ts'
 import type { Runtime } from './runtime.ts'
 import type { Session } from './session.ts'
@@ -38,7 +39,8 @@ export class Announcements {
   /** By what they announce, in the order they came; the first may be under way. */
   readonly #waiting = new Map<string, Announcement>()
   #current: Iterator<void> | undefined
-  #paused = false
+  /** Until the next slice. */
+  #pause: Timer | undefined
   #closed = false
 
   /** @internal */
@@ -83,6 +85,7 @@ export class Announcements {
   /** @internal The app is closed. */
   close(): void {
     this.#closed = true
+    this.#pause?.cancel()
     this.#waiting.clear()
     this.#current = undefined
   }
@@ -96,7 +99,7 @@ export class Announcements {
     if (this.#closed) return
     const message = JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })
     this.#waiting.set(message, { event, message, concerns })
-    if (!this.#paused && this.#current === undefined) this.#run()
+    if (this.#pause === undefined && this.#current === undefined) this.#run()
   }
 
   #run(): void {
@@ -107,11 +110,10 @@ export class Announcements {
       if (this.#current === undefined) return
       if (this.#current.next().done === true) this.#current = undefined
       else if (clock.now() - started > SLICE) {
-        this.#paused = true
-        clock.afterInput(() => {
-          this.#paused = false
+        this.#pause = clock.setTimer(() => {
+          this.#pause = undefined
           this.#run()
-        })
+        }, 0)
         return
       }
     }

@@ -148,7 +148,13 @@ test('many are told in slices of the event loop; what still waits then is told o
   let now = 0
   const runtime = {
     // Each telling takes 5 ms; a slice is 8.
-    clock: { now: () => (now += 5), afterInput: (turn: () => void) => turns.push(turn) },
+    clock: {
+      now: () => (now += 5),
+      setTimer: (turn: () => void) => {
+        turns.push(turn)
+        return { cancel: () => turns.splice(turns.indexOf(turn), 1) }
+      },
+    },
     log: { error: (_: string, { message }: { message: string }) => told.push(message) },
   } as unknown as Runtime
   const listeners = ['a', 'b', 'c'].map((name) => (event: { kind: string }) => {
