@@ -1,6 +1,11 @@
 /** What users of the package import. */
 
 export { type Clock, systemClock, type Timer } from './clock.ts'
+export { type EventStoreOptions, fromEventStore, type SdkEventStore } from './compat/event-store.ts'
+export {
+  StreamableHTTPServerTransport,
+  type StreamableHTTPServerTransportOptions,
+} from './compat/streamable-http-server-transport.ts'
 export { SojournError, type SojournErrorCode } from './errors.ts'
 export { type App, httpApp } from './http-app.ts'
 export type { FetchOptions } from './http/web-exchange.ts'

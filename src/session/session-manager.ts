@@ -106,6 +106,7 @@ export class StreamableHTTPSessionManager {
   /** Every `initialize` on its way, as what makes it fail. */
   readonly #openings = new Set<(refusal: Refusal) => void>()
   readonly #single: boolean
+  readonly #newSessionId: () => string
   #everOpened = false
   #draining = false
   #closed = false
@@ -115,15 +116,22 @@ export class StreamableHTTPSessionManager {
   /**
    * @param createServer builds one server per session
    * @param mode `single`: one session ever, for {@link SessionTransport}
+   * @param newSessionId @internal for those who made the ids themselves before
    * @throws RangeError, TypeError naming the option that has a value it cannot take
    */
-  constructor(createServer: CreateServer, options: AppOptions = {}, mode: 'many' | 'single' = 'many') {
+  constructor(
+    createServer: CreateServer,
+    options: AppOptions = {},
+    mode: 'many' | 'single' = 'many',
+    newSessionId: () => string = randomSessionId,
+  ) {
     if (typeof createServer !== 'function') {
       throw new TypeError(
         `createServer must be a function that returns an McpServer, got ${typeof createServer}`,
       )
     }
     this.#single = mode === 'single'
+    this.#newSessionId = newSessionId
     const resolved = resolveOptions(options)
     const clock = resolved.clock ?? systemClock
     const log = createLog(options.logger)
@@ -396,10 +404,12 @@ export class StreamableHTTPSessionManager {
     if (this.#single && this.#everOpened)
       return this.#refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
     if (this.#draining) return this.#refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
+    // May be an author's, and throw: nothing is reserved yet.
+    const id = this.#newSessionId()
     const slot = this.#table.reserve(caller.principal)
     if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id: request.id })
     this.#everOpened = true
-    const record = newRecord(caller.principal, clock.wallTime(), request.params)
+    const record = newRecord(id, caller.principal, clock.wallTime(), request.params)
     const session = new Session(this.#runtime, record, this.#table, false)
     const { authInfo } = caller
     const openings = this.#openings
@@ -458,7 +468,7 @@ export class StreamableHTTPSessionManager {
     if (this.#draining) return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
     const slot = this.#table.reserve(undefined)
     if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id })
-    const record = newRecord(caller.principal, clock.wallTime(), undefined)
+    const record = newRecord(randomSessionId(), caller.principal, clock.wallTime(), undefined)
     const owner: SessionOwner = {
       activityChanged: () => {},
       closed: (session: Session, _reason: CloseReason) => {
@@ -638,13 +648,18 @@ function jsonSize(value: unknown): number {
   }
 }
 
+function randomSessionId(): string {
+  return randomBytes(SESSION_ID_BYTES).toString('base64url')
+}
+
 function newRecord(
+  id: string,
   principal: string | undefined,
   createdAt: number,
   params: JsonRpcRequest['params'],
 ): SessionRecord {
   return {
-    id: randomBytes(SESSION_ID_BYTES).toString('base64url'),
+    id,
     principal,
     createdAt,
     initializeParams: params ?? {},

@@ -47,13 +47,16 @@ export class SessionTransport implements ServerTransport {
   #started = false
   #closed = false
 
-  /** @throws RangeError, TypeError naming the option that has a value it cannot take */
-  constructor(options: AppOptions = {}) {
+  /**
+   * @param newSessionId @internal makes the session's id; default 192 random bits
+   * @throws RangeError, TypeError naming the option that has a value it cannot take
+   */
+  constructor(options: AppOptions = {}, newSessionId?: () => string) {
     this.#options = resolveOptions(options)
     if (this.#options.stateless) {
       throw new RangeError('stateless must be false for a SessionTransport, which is one session, got true')
     }
-    this.#manager = new StreamableHTTPSessionManager(() => this.#adopt(), options, 'single')
+    this.#manager = new StreamableHTTPSessionManager(() => this.#adopt(), options, 'single', newSessionId)
     this.#unopened = new DeadlineCall(() => this.#end())
     this.#deadlines = new Deadlines(this.#options.clock ?? systemClock, (thrown) => this.#failed(thrown))
   }
@@ -68,10 +71,10 @@ export class SessionTransport implements ServerTransport {
     return this.#manager.sessions
   }
 
-  /** Serves one request of Node's HTTP server. Never throws. */
-  handleRequest(req: IncomingMessage, res: ServerResponse): void {
+  /** Serves one request of Node's HTTP server. Never rejects; resolves when the request was dispatched or refused. */
+  handleRequest(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const { clock = systemClock, trustedProxies } = this.#options
-    void this.handle(new NodeExchange(req, res, { clock, trustedProxies }))
+    return this.handle(new NodeExchange(req, res, { clock, trustedProxies }))
   }
 
   /** Serves one exchange, whatever its runtime. */
