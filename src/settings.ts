@@ -23,7 +23,7 @@ export type SettingGroup = 'Listening' | 'Security' | 'Sessions' | 'Streams' | '
 
 /** Options that have a flag and an environment variable besides {@link SessionOptions}. */
 type ListenKey = 'host' | 'port' | 'socket' | 'path' | 'httpKeepAliveTimeout'
-type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat'
+type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat' | 'live'
 
 /** The name of a setting, as in code. */
 export type SettingKey = keyof SessionOptions | ListenKey | CommandLineKey
@@ -252,6 +252,10 @@ const commandLineRows: Readonly<Record<CommandLineKey, Row>> = {
     ['auto', 'pretty', 'json'],
     'how the log is written; auto is pretty on a terminal',
   ),
+  live: {
+    ...boolean('Command line', 'the sessions below a pretty log on a terminal; --no-live turns that off'),
+    default: true,
+  },
 }
 
 function rowsToSettings(rows: Readonly<Record<string, Row>>, scope: Setting['scope']): Setting[] {

@@ -16,6 +16,11 @@ const LONGEST_FIELD = 200
 /** What every client sends in passing; shown only when debugging. */
 const ROUTINE: readonly string[] = ['initialize', 'ping']
 
+/** Whether a request is one of those every client sends in passing, and no call that anyone would count. */
+export function isRoutine(method: string): boolean {
+  return ROUTINE.includes(method)
+}
+
 /**
  * Writes a line for every event until the app ends.
  *
@@ -49,7 +54,7 @@ export function logEvents(sessions: Sessions, output: LogOutput, showIdle: boole
     const before = calls.get(id)
     if (event.type === 'session.opened') calls.set(id, 0)
     // A request may end after its session did; then nobody asks for the number again.
-    if (event.type === 'request.ended' && before !== undefined && !ROUTINE.includes(event.method))
+    if (event.type === 'request.ended' && before !== undefined && !isRoutine(event.method))
       calls.set(id, before + 1)
     if (event.type === 'session.opened' || event.type === 'request.ended' || event.type === 'stream.closed')
       mayBeIdle(id)
@@ -75,7 +80,7 @@ function levelOf(event: SessionEvent): Level {
     case 'session.closed':
       return event.reason === 'failed' ? 'warn' : 'info'
     case 'request.ended':
-      return ROUTINE.includes(event.method) ? 'debug' : 'info'
+      return isRoutine(event.method) ? 'debug' : 'info'
     case 'request.refused':
       // A host or origin that is refused has a line of its own, which names the option.
       if (event.status === 403 && event.option !== undefined) return 'debug'

@@ -7,6 +7,7 @@ import { foldResponseMode, settings } from '../settings.ts'
 import type { FoundSetting, SettingKey } from '../settings.ts'
 import type { RunHttpOptions } from '../types.ts'
 import { logEvents, plural } from './event-log-lines.ts'
+import { canShowLive, LiveView } from './live.ts'
 import { loadServer } from './load-server.ts'
 import { JsonOutput, loggerTo, PrettyOutput } from './log-output.ts'
 import type { LogOutput } from './log-output.ts'
@@ -33,16 +34,25 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
   const { sessions } = handle.app
   logEvents(sessions, output, pretty)
   process.stdout.write(`${handle.url}\n`)
+  const live =
+    pretty && found.get('live')?.value === true && canShowLive(process.stderr, process.env)
+      ? new LiveView(sessions, process.stderr, styleFor(process.stderr, process.env))
+      : undefined
 
   const draining = (): void => {
     for (const signal of STOPPING) process.off(signal, draining)
+    live?.drain()
     const running = sessions.counts.requests
     const text = `draining, ${plural(running, 'call')} running; signal again to stop at once`
     output.write({ level: 'info', event: 'draining', text, fields: { running } })
   }
   // Before runHttp's own listener, which ends what is idle at once.
   for (const signal of STOPPING) process.prependListener(signal, draining)
-  await handle.finished
+  try {
+    await handle.finished
+  } finally {
+    live?.stop()
+  }
   output.write({ level: 'info', event: 'stopped', text: 'stopped' })
 }
 

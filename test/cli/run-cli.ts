@@ -1,6 +1,6 @@
 /** Runs the command line as its own process, from source, in a directory of its own. */
 
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -16,6 +16,42 @@ const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
 /** Starting takes most of a second, and more where all tests run at once. */
 const DEADLINE = 15_000
+
+/** Runs a command on a terminal of a given size: its output is our stdout, what we are told is typed. */
+const ON_A_TERMINAL = `
+import fcntl, os, pty, select, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', int(sys.argv[2]), int(sys.argv[1]), 0, 0))
+    os.execv(sys.argv[3], sys.argv[3:])
+open_ends = [terminal, 0]
+while terminal in open_ends:
+    for end in select.select(open_ends, [], [])[0]:
+        try:
+            data = os.read(end, 65536)
+        except OSError:
+            data = b''
+        if not data:
+            open_ends.remove(end)
+        elif end == terminal:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            os.write(terminal, data)
+status = os.waitpid(pid, 0)[1]
+sys.exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+`
+
+/** Whether commands can be run on a terminal here: Node has none to offer, Python's standard library does. */
+export const hasTerminals: boolean = spawnSync('python3', ['-c', 'import pty, fcntl, termios']).status === 0
+
+/** How a command is started. */
+interface CliOptions {
+  cwd?: string
+  env?: Record<string, string>
+  /** Runs it on a terminal of this size: stdout is then everything it shows, and stdin the keyboard. */
+  terminal?: { columns: number; rows: number }
+}
 
 /** A running command. */
 export interface RunningCli {
@@ -41,21 +77,24 @@ export function directoryWith(files: Readonly<Record<string, string>>): string {
 }
 
 /** Starts `sojourn` with these arguments; it is killed when the test ends before it. */
-export function startCli(
-  args: readonly string[],
-  options: { cwd?: string; env?: Record<string, string> } = {},
-): RunningCli {
+export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const { PATH, HOME, TMPDIR } = process.env
-  const child = spawn(process.execPath, ['--import', TSX, MAIN, ...args], {
+  const command = [process.execPath, '--import', TSX, MAIN, ...args]
+  const { terminal } = options
+  const [file = '', ...rest] =
+    terminal === undefined
+      ? command
+      : ['python3', '-c', ON_A_TERMINAL, String(terminal.columns), String(terminal.rows), ...command]
+  const child = spawn(file, rest, {
     cwd: options.cwd,
     // Not the environment of whoever runs the tests: it may hold settings.
     env: { PATH, HOME, TMPDIR, ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [terminal === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }
   const waiting = new Set<() => void>()
   for (const name of ['stdout', 'stderr'] as const) {
-    child[name].setEncoding('utf8').on('data', (text: string) => {
+    child[name]?.setEncoding('utf8').on('data', (text: string) => {
       output[name] += text
       for (const look of waiting) look()
     })
