@@ -7,41 +7,11 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { check, expectEqual, failures, textOf, within } from './checks.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const readyWithin = 120_000
 const stopsWithin = 10_000
-let failures = 0
-
-async function check(name, body) {
-  try {
-    const detail = await body()
-    console.log(`ok    ${name}${detail === undefined ? '' : `: ${detail}`}`)
-  } catch (error) {
-    failures += 1
-    console.log(`FAIL  ${name}: ${error instanceof Error ? error.message : String(error)}`)
-  }
-}
-
-/** Settles as the promise does, or rejects after so many milliseconds. */
-function within(ms, what, promise) {
-  let timer
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} took more than ${ms} ms`)), ms)
-  })
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
-}
-
-function expectEqual(actual, expected) {
-  if (actual !== expected)
-    throw new Error(`expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`)
-  return actual
-}
-
-function textOf(result) {
-  if (result.isError) throw new Error(`the tool answered an error: ${JSON.stringify(result.content)}`)
-  return result.content.map((part) => (part.type === 'text' ? part.text : `(${part.type})`)).join('\n')
-}
 
 const serverLog = []
 const npm = spawn('npm', ['start', '--', '--port', '0'], {
@@ -113,5 +83,5 @@ if (url !== undefined) {
   await client.close().catch(() => {})
 }
 
-if (failures > 0) console.log(`\nthe server's stderr:\n${serverLog.join('')}`)
-process.exit(failures === 0 ? 0 : 1)
+if (failures() > 0) console.log(`\nthe server's stderr:\n${serverLog.join('')}`)
+process.exit(failures() === 0 ? 0 : 1)

@@ -1,0 +1,233 @@
+/**
+ * Starts each example as its README says, against dist/, has official clients call it, and stops it with SIGTERM while they are still
+ * connected. One line for each check; exit code 1 if any failed. `node scripts/check-examples.mjs [NAME…]` checks only those.
+ */
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js'
+import { StreamableHTTPClientTransport as TransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
+import { check, expectEqual, failures, textOf, within } from './checks.mjs'
+import { ensureBuilt, ensureInstalled } from './ensure.mjs'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const readyWithin = 20_000
+const answersWithin = 10_000
+const stopsWithin = 10_000
+const watched = mkdtempSync(join(tmpdir(), 'sojourn-check-'))
+const processes = new Set()
+process.on('exit', () => {
+  for (const child of processes) child.kill('SIGKILL')
+  rmSync(watched, { recursive: true, force: true })
+})
+
+/** Starts `examples/NAME/server.ts` on a free port; `url` resolves when it is ready, `exited` with how it ended. */
+function start(name, args = []) {
+  // As the examples' README says: in the folder of the repository, where 'sojourn' is this package.
+  const child = spawn(process.execPath, ['--import', 'tsx', `examples/${name}/server.ts`, ...args], {
+    cwd: root,
+    env: { ...process.env, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  processes.add(child)
+  const log = []
+  child.stderr.on('data', (chunk) => log.push(String(chunk)))
+  const exited = new Promise((resolve) => {
+    child.once('exit', (code, signal) => {
+      processes.delete(child)
+      resolve(code ?? signal)
+    })
+  })
+  const url = new Promise((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      if (/^http:\/\/127\.0\.0\.1:\d+\/mcp$/.test(line)) resolve(line)
+    })
+    void exited.then((code) => reject(new Error(`it ended with ${code} before it was ready`)))
+  })
+  return { child, url, exited, log }
+}
+
+/** Clients that are connected until their example has stopped. */
+const clients = []
+
+/** A connected official client: v2 unless `v1`, with the handshake unless `modern`. */
+async function connect(url, { v1 = false, modern = false, token } = {}) {
+  const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` }
+  const identity = { name: 'check-examples', version: '1.0.0' }
+  const options = modern ? { versionNegotiation: { mode: 'auto' } } : {}
+  const client = v1 ? new ClientV1(identity) : new Client(identity, options)
+  const transport = new (v1 ? TransportV1 : StreamableHTTPClientTransport)(new URL(url), {
+    requestInit: { headers },
+  })
+  clients.push(client)
+  await within(answersWithin, 'connecting', client.connect(transport))
+  return { client, transport }
+}
+
+async function call({ client }, name, args = {}) {
+  return textOf(await within(answersWithin, name, client.callTool({ name, arguments: args })))
+}
+
+/** Resolves with the parameters of the next notification of that method which `matches`. */
+function notification({ client }, method, matches = () => true) {
+  const next = new Promise((resolve) => {
+    client.setNotificationHandler(method, ({ params }) => {
+      if (matches(params)) resolve(params)
+    })
+  })
+  return within(answersWithin, method, next)
+}
+
+/** For the examples that differ in their framework only: a client of each era is greeted. */
+function greets(from) {
+  return async (url) => {
+    const greeting = `Hello Ada, from ${from}`
+    const client = await connect(url)
+    await check('a session, and a call in it', async () => {
+      if (client.transport.sessionId === undefined) throw new Error('the client has no session id')
+      return expectEqual(await call(client, 'greet', { name: 'Ada' }), greeting)
+    })
+    await check('the same without a handshake (2026-07-28)', async () => {
+      const modern = await connect(url, { modern: true })
+      expectEqual(modern.client.getProtocolEra(), 'modern')
+      return expectEqual(await call(modern, 'greet', { name: 'Ada' }), greeting)
+    })
+    await check('other paths are not the app', async () =>
+      expectEqual((await fetch(new URL('/elsewhere', url))).status, 404),
+    )
+  }
+}
+
+/** The application's own route counts the one session there is. */
+function countsSessions(then) {
+  return async (url) => {
+    await then(url)
+    await check('/health counts the sessions', async () => {
+      const response = await fetch(new URL('/health', url))
+      return expectEqual(JSON.stringify(await response.json()), '{"sessions":1}')
+    })
+  }
+}
+
+/** What is checked of each example, once it is ready. */
+const examples = {
+  node: greets('node:http'),
+  express: countsSessions(greets('Express')),
+  fastify: countsSessions(greets('Fastify')),
+  hono: countsSessions(greets('Hono')),
+  fetch: greets('a fetch handler'),
+  'v1-sdk': async (url) => {
+    await check('add, called by a v1 client', async () =>
+      expectEqual(await call(await connect(url, { v1: true }), 'add', { a: 2, b: 40 }), '42'),
+    )
+    await check('client, called by a v2 client that would rather have 2026-07-28', async () => {
+      const client = await connect(url, { modern: true })
+      expectEqual(client.client.getProtocolEra(), 'legacy')
+      return expectEqual(await call(client, 'client'), 'check-examples')
+    })
+  },
+  'bearer-tokens': async (url) => {
+    await check('no token, no answer', async () => {
+      const response = await fetch(url, { method: 'POST', body: '{}' })
+      expectEqual(response.status, 401)
+      return response.headers.get('www-authenticate')
+    })
+    const alice = await connect(url, { token: 'fake-token-of-alice' })
+    await check('whoami of alice', async () =>
+      expectEqual(JSON.parse(await call(alice, 'whoami')).subject, 'alice'),
+    )
+    await check('whoami of bob', async () => {
+      const bob = await connect(url, { token: 'fake-token-of-bob' })
+      return expectEqual(JSON.parse(await call(bob, 'whoami')).subject, 'bob')
+    })
+    await check("to bob, alice's session does not exist", async () => {
+      const headers = {
+        Authorization: 'Bearer fake-token-of-bob',
+        Accept: 'text/event-stream',
+        'Mcp-Session-Id': alice.transport.sessionId,
+      }
+      return expectEqual((await fetch(url, { headers })).status, 404)
+    })
+  },
+  notify: async (url) => {
+    const uri = 'build://latest'
+    const updated = 'notifications/resources/updated'
+    const starter = await connect(url)
+    const other = await connect(url)
+    const modern = await connect(url, { modern: true })
+    await check(
+      'the client that started the build is told when it is done; who subscribed hears too',
+      async () => {
+        await other.client.subscribeResource({ uri })
+        await modern.client.listen({ resourceSubscriptions: [uri] })
+        const told = notification(starter, 'notifications/message')
+        const heard = [notification(other, updated), notification(modern, updated)]
+        const answer = call(starter, 'build')
+        const [{ data }, ...updates] = await Promise.all([told, ...heard, answer])
+        expectEqual(await answer, 'The build has started')
+        for (const params of updates.slice(0, 2)) expectEqual(params.uri, uri)
+        return expectEqual(data, 'Build 1 is done')
+      },
+    )
+    await check('the resource has changed', async () => {
+      const { contents } = await other.client.readResource({ uri })
+      return expectEqual(contents[0].text, '1 builds so far')
+    })
+  },
+  'file-watcher': async (url) => {
+    const uri = 'folder:///a.txt'
+    const client = await connect(url)
+    await check('a file that comes', async () => {
+      const changed = notification(client, 'notifications/resources/list_changed')
+      writeFileSync(join(watched, 'a.txt'), 'one')
+      await changed
+      const { resources } = await client.client.listResources()
+      return expectEqual(resources.map((resource) => resource.uri).join(' '), uri)
+    })
+    await check('a file that changes', async () => {
+      await client.client.subscribeResource({ uri })
+      const updated = notification(client, 'notifications/resources/updated', (params) => params.uri === uri)
+      writeFileSync(join(watched, 'a.txt'), 'two')
+      await updated
+      const { contents } = await client.client.readResource({ uri })
+      return expectEqual(contents[0].text, 'two')
+    })
+    await check('nothing outside of the folder', async () => {
+      const outside = client.client.readResource({ uri: 'folder:///..%2F..%2Fetc%2Fpasswd' })
+      const refused = await outside.then(
+        () => undefined,
+        (error) => error.message,
+      )
+      if (refused === undefined) throw new Error('it was read')
+      return refused
+    })
+  },
+}
+const args = { 'file-watcher': [watched] }
+
+ensureInstalled()
+ensureBuilt()
+
+const names = process.argv.slice(2)
+for (const name of names.length === 0 ? Object.keys(examples) : names) {
+  console.log(`examples/${name}`)
+  const failedBefore = failures()
+  const server = start(name, args[name])
+  let url
+  await check('it prints its URL', async () => (url = await within(readyWithin, 'getting ready', server.url)))
+  if (url !== undefined) {
+    await check('it does what it shows', () => examples[name](url))
+    await check('SIGTERM stops it with exit code 0', async () => {
+      server.child.kill('SIGTERM')
+      expectEqual(await within(stopsWithin, 'stopping', server.exited), 0)
+    })
+  }
+  server.child.kill('SIGKILL')
+  await Promise.all(clients.splice(0).map((client) => client.close().catch(() => {})))
+  if (failures() > failedBefore) console.log(`\nits stderr:\n${server.log.join('')}`)
+}
+process.exit(failures() === 0 ? 0 : 1)
