@@ -19,8 +19,11 @@ export interface Clock {
    * `now()` and arm again when it came early. A timer never keeps the process alive.
    */
   setTimer(callback: () => void, delay: number): Timer
-  /** Calls `callback` after input that already waits in sockets was read. */
-  afterInput(callback: () => void): void
+  /**
+   * Calls `callback` after input that already waits in sockets was read, connections that wait to be accepted included; at the latest
+   * after about `longest` milliseconds, for a loop that never has nothing to do.
+   */
+  afterInput(callback: () => void, longest: number): void
 }
 
 // Node's setTimeout fires at once for more than 2^31 - 1 ms: cap it, the caller compares with now() and arms again.
@@ -35,28 +38,28 @@ export const systemClock: Clock = {
     handle.unref?.()
     return { cancel: () => clearTimeout(handle) }
   },
-  afterInput(callback) {
+  afterInput(callback, longest) {
     // setImmediate runs after the poll phase, which reads what waits in sockets; but of connections that wait to be accepted libuv takes
-    // one per turn of the loop. So turns are taken until some in a row had nothing to do.
+    // one per turn of the loop. So turns are taken until two in a row brought nothing.
     const started = performance.now()
-    let last = started
+    let events = -1
     let quiet = 0
     const turn = (): void => {
-      const now = performance.now()
-      quiet = now - last < QUIET_TURN ? quiet + 1 : 0
-      last = now
-      if (quiet >= QUIET_TURNS || now - started >= LONGEST_WAIT) callback()
+      const seen = eventsSoFar()
+      quiet = seen === events ? quiet + 1 : 0
+      events = seen
+      if (quiet >= QUIET_TURNS || performance.now() - started >= longest) callback()
       else setImmediate(turn)
     }
     setImmediate(turn)
   },
 }
 
-/** A turn of the event loop that is shorter did nothing, in milliseconds: accepting a connection alone takes longer. */
-const QUIET_TURN = 0.04
+/** So many turns without an event mean that nothing waits. */
+const QUIET_TURNS = 2
 
-/** So many quiet turns in a row mean that nothing waits. */
-const QUIET_TURNS = 8
-
-/** A loop that is always busy must not put off what is due for longer than this, in milliseconds. */
-const LONGEST_WAIT = 200
+/** Events that the event loop has handled; always the same where the platform does not count them (Node before 20.18 and 22.8). */
+function eventsSoFar(): number {
+  const timing = performance.nodeTiming as { uvMetricsInfo?: { events: number } }
+  return timing.uvMetricsInfo?.events ?? 0
+}

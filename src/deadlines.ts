@@ -5,6 +5,10 @@ import type { Clock, Timer } from './clock.ts'
 /** More distinct durations than this and the rest go to the heap: lists are O(1) but each costs a look per arming. */
 const MOST_LISTS = 64
 
+/** How long waiting input may be read before what is due is handled, in milliseconds: at least and at most. */
+const LEAST_WAIT = 5
+const LONGEST_WAIT = 200
+
 /** Work at expiry goes on for this long, in milliseconds, before the event loop gets a turn. */
 const SLICE = 8
 
@@ -127,18 +131,23 @@ export class Deadlines {
 
   readonly #onTimer = (): void => {
     this.#timer = undefined
+    const late = this.#clock.now() - this.#timerDue
     this.#timerDue = Number.POSITIVE_INFINITY
     // The event loop may have been blocked until now, and requests that would hold a session wait in sockets. They are read first.
-    this.#afterInput()
+    this.#afterInput(late)
   }
 
-  #afterInput(): void {
+  /** The later the timer, the more may wait; but a loop that is merely busy must not put off what is due. */
+  #afterInput(late: number): void {
     const asked = this.#clock.now()
     this.#waitingForInput = true
-    this.#clock.afterInput(() => {
-      this.#waitingForInput = false
-      this.#run(asked)
-    })
+    this.#clock.afterInput(
+      () => {
+        this.#waitingForInput = false
+        this.#run(asked)
+      },
+      Math.min(Math.max(late, LEAST_WAIT), LONGEST_WAIT),
+    )
   }
 
   /** Gives the event loop a turn between two slices. */
@@ -164,7 +173,7 @@ export class Deadlines {
       }
       if (earliest.due > inputReadAt) {
         this.#cancelTimer()
-        this.#afterInput()
+        this.#afterInput(now - earliest.due)
         return
       }
       if (now - started > SLICE) {

@@ -28,7 +28,6 @@ import type {
   CreateServer,
   Duration,
   JsonRpcRequest,
-  RequestId,
   ResponseMode,
 } from '../types.ts'
 import { Announcements } from './announcements.ts'
@@ -38,7 +37,20 @@ import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
 import { buildForPost, openSession, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
+import { initializeIn, jsonSize, requestIdOf } from './posted.ts'
 import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
+import {
+  ALREADY_INITIALIZED,
+  CURSOR_CONFLICT,
+  FULL,
+  INITIALIZE_IN_BATCH,
+  INITIALIZE_NOT_A_REQUEST,
+  NO_STREAM_HERE,
+  NOT_FOUND,
+  SESSION_CONFLICT,
+  SESSION_REQUIRED,
+  versionRefusal,
+} from './refusals.ts'
 import { Load, type Runtime } from './runtime.ts'
 import { checkScopes } from './scope-check.ts'
 import { Session, type SessionOwner } from './session.ts'
@@ -54,35 +66,6 @@ const VERSION_WITHOUT_HEADER = '2025-03-26'
 
 /** 192 random bits: the id is the credential of an anonymous session, and its first 8 characters stand in logs. */
 const SESSION_ID_BYTES = 24
-
-const NOT_FOUND: Refusal = {
-  status: 404,
-  code: JsonRpcErrorCode.SESSION_NOT_FOUND,
-  message: 'Session not found',
-  cause: 'session-not-found',
-}
-
-const SESSION_REQUIRED: Refusal = {
-  status: 400,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Bad Request: Mcp-Session-Id header is required',
-  cause: 'session-required',
-}
-
-const SESSION_CONFLICT: Refusal = {
-  status: 400,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Bad Request: Mcp-Session-Id has two different values',
-  cause: 'session-conflict',
-}
-
-const NO_STREAM_HERE: Refusal = {
-  status: 405,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Method not allowed.',
-  cause: 'method',
-  headers: { Allow: 'POST' },
-}
 
 /**
  * Serves MCP over Streamable HTTP with sessions that end when they should. Usable once made; one per endpoint; two in one process
@@ -236,7 +219,7 @@ export class StreamableHTTPSessionManager {
     for (const session of [...this.#table.values(), ...this.#stateless]) {
       session.close('shutdown', undefined, retryInterval)
       if (clock.now() - sliceStart < CLOSE_SLICE) continue
-      await new Promise<void>((resolve) => clock.afterInput(resolve))
+      await new Promise<void>((resolve) => clock.afterInput(resolve, 0))
       sliceStart = clock.now()
     }
     this.sessions.end()
@@ -578,75 +561,6 @@ export class StreamableHTTPSessionManager {
 }
 
 const CLOSE_CONNECTION = { Connection: 'close' } as const
-
-const FULL: Refusal = {
-  status: 503,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Service Unavailable: too many sessions',
-  cause: 'full',
-  headers: { 'Retry-After': '10' },
-}
-
-const ALREADY_INITIALIZED: Refusal = {
-  status: 400,
-  code: JsonRpcErrorCode.INVALID_REQUEST,
-  message: 'Invalid Request: Server already initialized',
-  cause: 'already-initialized',
-}
-
-const INITIALIZE_NOT_A_REQUEST: Refusal = {
-  status: 400,
-  code: JsonRpcErrorCode.INVALID_REQUEST,
-  message: 'Invalid Request: initialize must be a request with an id',
-  cause: 'initialize',
-}
-
-const INITIALIZE_IN_BATCH: Refusal = {
-  status: 400,
-  code: JsonRpcErrorCode.INVALID_REQUEST,
-  message: 'Invalid Request: initialize must not be part of a batch',
-  cause: 'batch',
-}
-
-const CURSOR_CONFLICT: Refusal = {
-  status: 400,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Bad Request: Last-Event-ID has two different values',
-  cause: 'cursor',
-}
-
-function versionRefusal(version: string, supported: readonly string[]): Refusal {
-  return {
-    status: 400,
-    code: JsonRpcErrorCode.SERVER_ERROR,
-    message: `Bad Request: Unsupported protocol version: ${version.slice(0, 64)} (supported versions: ${supported.join(', ')})`,
-    cause: 'protocol-version',
-  }
-}
-
-/** The `initialize` request of a POST; or what is wrong with the one it has. */
-function initializeIn({ messages, batch }: ParsedPost): JsonRpcRequest | 'malformed' | 'batched' | undefined {
-  for (const { kind, message } of messages) {
-    if (kind === 'response' || message.method !== 'initialize') continue
-    if (kind === 'notification') return 'malformed'
-    return batch ? 'batched' : message
-  }
-  return undefined
-}
-
-function requestIdOf({ messages, batch }: ParsedPost): RequestId | null {
-  const [first] = messages
-  return !batch && first?.kind === 'request' ? first.message.id : null
-}
-
-/** Bytes of a value as JSON; `Infinity` when it is nested too deeply to be written, which a client can send. */
-function jsonSize(value: unknown): number {
-  try {
-    return value === undefined ? 0 : Buffer.byteLength(JSON.stringify(value))
-  } catch {
-    return Number.POSITIVE_INFINITY
-  }
-}
 
 function randomSessionId(): string {
   return randomBytes(SESSION_ID_BYTES).toString('base64url')

@@ -1,0 +1,32 @@
+/** What is looked up in a POST before it is dispatched. */
+
+import type { JsonRpcRequest, RequestId } from '../types.ts'
+import type { ParsedPost } from './http-front.ts'
+
+/** The `initialize` request of a POST; or what is wrong with the one it has. */
+export function initializeIn({
+  messages,
+  batch,
+}: ParsedPost): JsonRpcRequest | 'malformed' | 'batched' | undefined {
+  for (const { kind, message } of messages) {
+    if (kind === 'response' || message.method !== 'initialize') continue
+    if (kind === 'notification') return 'malformed'
+    return batch ? 'batched' : message
+  }
+  return undefined
+}
+
+/** The id of a POST's request; null where it has none of its own. */
+export function requestIdOf({ messages, batch }: ParsedPost): RequestId | null {
+  const [first] = messages
+  return !batch && first?.kind === 'request' ? first.message.id : null
+}
+
+/** Bytes of a value as JSON; `Infinity` when it is nested too deeply to be written, which a client can send. */
+export function jsonSize(value: unknown): number {
+  try {
+    return value === undefined ? 0 : Buffer.byteLength(JSON.stringify(value))
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
+}
