@@ -3,7 +3,7 @@
  * connected. One line for each check; exit code 1 if any failed. `node scripts/check-examples.mjs [NAME…]` checks only those.
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -212,6 +212,13 @@ const args = { 'file-watcher': [watched] }
 ensureInstalled()
 ensureBuilt()
 
+await check('every example is checked here, or by check-example.mjs', () => {
+  const servers = readdirSync(join(root, 'examples')).filter((name) =>
+    existsSync(join(root, 'examples', name, 'server.ts')),
+  )
+  return expectEqual(servers.sort().join(' '), [...Object.keys(examples), 'everything'].sort().join(' '))
+})
+
 const names = process.argv.slice(2)
 for (const name of names.length === 0 ? Object.keys(examples) : names) {
   console.log(`examples/${name}`)
@@ -220,7 +227,7 @@ for (const name of names.length === 0 ? Object.keys(examples) : names) {
   let url
   await check('it prints its URL', async () => (url = await within(readyWithin, 'getting ready', server.url)))
   if (url !== undefined) {
-    await check('it does what it shows', () => examples[name](url))
+    await examples[name](url).catch((error) => check('it can be called', () => Promise.reject(error)))
     await check('SIGTERM stops it with exit code 0', async () => {
       server.child.kill('SIGTERM')
       expectEqual(await within(stopsWithin, 'stopping', server.exited), 0)

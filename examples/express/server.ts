@@ -1,5 +1,6 @@
 /** Sojourn in Express 5, beside routes and middleware of your own. */
 
+// #region serve
 import type { AddressInfo } from 'node:net'
 
 import { McpServer } from '@modelcontextprotocol/server'
@@ -28,9 +29,12 @@ server.get('/health', (_req, res) => void res.json({ sessions: mcp.app.sessions.
 const http = server.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp`)
 })
+// #endregion serve
 
+// #region stop
 // The app first: it lets running calls finish and ends the streams, which would keep the server from closing.
 process.once('SIGTERM', async () => {
   await mcp.app.close({ drain: '30s' })
   http.close()
 })
+// #endregion stop

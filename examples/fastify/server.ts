@@ -1,5 +1,6 @@
 /** Sojourn in Fastify 5, as a plugin. */
 
+// #region serve
 import { McpServer } from '@modelcontextprotocol/server'
 import { fastify } from 'fastify'
 import { mcpFastify } from 'sojourn/fastify'
@@ -23,6 +24,9 @@ server.get('/health', () => ({ sessions: mcp.app.sessions.size }))
 
 const address = await server.listen({ port: Number(process.env['PORT'] ?? 3000), host: '127.0.0.1' })
 console.log(`${address}/mcp`)
+// #endregion serve
 
+// #region stop
 // The plugin closes the app first: running calls finish, streams end, and then Fastify does.
 process.once('SIGTERM', () => void server.close())
+// #endregion stop

@@ -1,5 +1,6 @@
 /** Sojourn as a plain fetch handler: a Request in, a Response out. Here @hono/node-server carries them over Node's sockets. */
 
+// #region serve
 import { serve } from '@hono/node-server'
 import { McpServer } from '@modelcontextprotocol/server'
 import { httpApp } from 'sojourn'
@@ -27,9 +28,12 @@ const port = Number(process.env['PORT'] ?? 3000)
 const http = serve({ fetch: handle, port, hostname: '127.0.0.1' }, (info) => {
   console.log(`http://127.0.0.1:${info.port}/mcp`)
 })
+// #endregion serve
 
+// #region stop
 // The app first: it lets running calls finish and ends the streams, which would keep the server from closing.
 process.once('SIGTERM', async () => {
   await app.close({ drain: '30s' })
   http.close()
 })
+// #endregion stop

@@ -1,5 +1,6 @@
 /** Sojourn in Hono 4, here on Node. */
 
+// #region serve
 import { serve } from '@hono/node-server'
 import { McpServer } from '@modelcontextprotocol/server'
 import { Hono } from 'hono'
@@ -27,9 +28,12 @@ const port = Number(process.env['PORT'] ?? 3000)
 const http = serve({ fetch: hono.fetch, port, hostname: '127.0.0.1' }, (info) => {
   console.log(`http://127.0.0.1:${info.port}/mcp`)
 })
+// #endregion serve
 
+// #region stop
 // The app first: it lets running calls finish and ends the streams, which would keep the server from closing.
 process.once('SIGTERM', async () => {
   await mcp.app.close({ drain: '30s' })
   http.close()
 })
+// #endregion stop

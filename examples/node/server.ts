@@ -1,5 +1,6 @@
 /** Sojourn on a server of `node:http` that is yours: the app takes the requests you give it. */
 
+// #region serve
 import { createServer as createHttpServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
@@ -27,9 +28,12 @@ const http = createHttpServer((req, res) => {
 http.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', () => {
   console.log(`http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp`)
 })
+// #endregion serve
 
+// #region stop
 // The app first: it lets running calls finish and ends the streams, which would keep the server from closing.
 process.once('SIGTERM', async () => {
   await app.close({ drain: '30s' })
   http.close()
 })
+// #endregion stop

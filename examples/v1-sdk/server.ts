@@ -1,5 +1,6 @@
 /** A server of SDK v1, `@modelcontextprotocol/sdk`: nothing changes but the import. `runHttp` takes PORT, and drains on SIGTERM. */
 
+// #region serve
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { runHttp, type ServerContext } from 'sojourn'
 import { z } from 'zod'
@@ -19,3 +20,4 @@ function createServer({ session }: ServerContext): McpServer {
 
 const { url } = await runHttp(createServer, { sessionIdleTimeout: '30m' })
 console.log(url)
+// #endregion serve
