@@ -229,8 +229,13 @@ function checkSubscription(session: Session, request: JsonRpcRequest): string | 
   if (Buffer.byteLength(uri) > maxSubscriptionUriSize) {
     return `The URI of a subscription must be at most ${maxSubscriptionUriSize} bytes (maxSubscriptionUriSize)`
   }
-  const subscriptions = session.record.subscriptions
-  if (subscriptions !== undefined && subscriptions.size >= maxSubscriptions && !subscriptions.has(uri)) {
+  // Those that the server has yet to grant count as well, this one among them.
+  const wanted = new Set(session.record.subscriptions)
+  for (const running of session.requests.all()) {
+    const pending = running.method === 'resources/subscribe' ? running.params?.['uri'] : undefined
+    if (typeof pending === 'string') wanted.add(pending)
+  }
+  if (wanted.size > maxSubscriptions && session.record.subscriptions?.has(uri) !== true) {
     return `A session may have at most ${maxSubscriptions} subscriptions (maxSubscriptions)`
   }
   return undefined

@@ -31,6 +31,18 @@ import { SessionStreams } from './session-streams.ts'
 /** The first revision whose clients take events of empty data. */
 const FIRST_PRIMING_VERSION = '2025-11-25'
 
+/** What `logging/setLevel` can set (server/utilities/logging, all revisions); a client may send anything of any size. */
+const LOG_LEVELS: ReadonlySet<unknown> = new Set([
+  'debug',
+  'info',
+  'notice',
+  'warning',
+  'error',
+  'critical',
+  'alert',
+  'emergency',
+])
+
 /**
  * - `opening`: `initialize` is on its way; nobody can find the session yet.
  * - `open`: in the table.
@@ -450,7 +462,7 @@ export class Session implements TransportHost, IdleClockOwner {
       record.subscriptions?.delete(uri)
     } else if (request.method === 'logging/setLevel') {
       const level = request.params?.['level']
-      if (typeof level === 'string') record.logLevel = level
+      if (LOG_LEVELS.has(level)) record.logLevel = level as string
     }
   }
 
