@@ -5,7 +5,17 @@ import { createHash } from 'node:crypto'
 import { type Clock, systemClock } from '../clock.ts'
 import type { EventLog, EventLogPage, LoggedEvent } from '../stream/event-log.ts'
 
-/** Structurally the `EventStore` of both official SDKs. */
+/**
+ * Structurally the `EventStore` of both official SDKs.
+ *
+ * What it has no words for cannot be done through {@link fromEventStore} either:
+ * - **forget**: there is no call that deletes. When a session ends only the ids are let go; the store's own bounds or expiry are all that
+ *   frees the events. The options `eventLogMax…` do not apply;
+ * - **tell what it has trimmed**: an event that was stored and is not replayed counts as trimmed, and a client that comes for an answer
+ *   that is gone gets an error in its place. A store that rejects is taken to be out of order: the connection is cut, and the client may
+ *   come again;
+ * - **outlive the process**: the ids are kept in memory, as sessions are.
+ */
 export interface SdkEventStore {
   /** Stores a message of a stream; gives the id it can be replayed from. */
   // oxlint-disable-next-line typescript/no-explicit-any -- v1 and v2 name different message types; stores of either must fit
@@ -71,16 +81,9 @@ interface SessionPositions {
  * what a store replays that is not of the stream asked for is left out. So no cursor reaches another session's events, whatever the store
  * does. The same holds for their order.
  *
- * What such a store cannot do, this cannot either:
- * - **forget**: there is no call that deletes. When a session ends only the ids are let go; the store's own bounds or expiry are all that
- *   frees the events. The options `eventLogMax…` do not apply;
- * - **tell what it has trimmed**: an event that was stored and is not replayed counts as trimmed, and a client that comes for an answer
- *   that is gone gets an error in its place. A store that rejects is taken to be out of order: the connection is cut, and the client may
- *   come again;
- * - **outlive the process**: the ids are kept in memory, as sessions are.
- *
- * Every promise of the store must settle. As with the SDKs, each stream starts with an event whose message is `{}`. The first message
- * after it waits 2 ms: the `InMemoryEventStore` of the SDKs' examples orders what was stored in the same millisecond by chance.
+ * What such a store cannot do, see {@link SdkEventStore}. Every promise of the store must settle. As with the SDKs, each stream starts
+ * with an event whose message is `{}`. The first message after it waits 2 ms: the `InMemoryEventStore` of the SDKs' examples orders what
+ * was stored in the same millisecond by chance.
  *
  * @throws TypeError when the store lacks a method, RangeError when `maxEvents` is not a positive whole number
  */

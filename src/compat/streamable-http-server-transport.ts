@@ -10,6 +10,9 @@ import { fromEventStore, type SdkEventStore } from './event-store.ts'
 /**
  * The options of the SDKs' transport, and those of a {@link SessionTransport} beside them. `allowedHosts` and `allowedOrigins` are the
  * SDKs': they count when `enableDnsRebindingProtection` is on.
+ *
+ * Not here: `closeSSEStream(id)` and `closeStandaloneSSEStream()` of the transport; handlers have both in the `extra` they are given.
+ * Servers without sessions (`sessionIdGenerator: undefined`) are refused when made.
  */
 export interface StreamableHTTPServerTransportOptions extends Omit<
   AppOptions,
@@ -50,9 +53,6 @@ const SESSION_ID = /^[\x21-\x7e]{1,256}$/
  * `@modelcontextprotocol/node`: same constructor options, `handleRequest(req, res, parsedBody)`, `sessionId`, `onclose`, `close()`. The
  * difference is that it ends by itself when its session is idle for `sessionIdleTimeout` (default 30 minutes), and then calls `onclose`,
  * which is where the documented handler takes it out of its map.
- *
- * Not here: `closeSSEStream(id)` and `closeStandaloneSSEStream()` of the transport; handlers have both in the `extra` they are given.
- * Servers without sessions (`sessionIdGenerator: undefined`) are refused when made.
  *
  * @example
  * const transport = new StreamableHTTPServerTransport({
