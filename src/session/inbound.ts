@@ -229,13 +229,15 @@ function checkSubscription(session: Session, request: JsonRpcRequest): string | 
   if (Buffer.byteLength(uri) > maxSubscriptionUriSize) {
     return `The URI of a subscription must be at most ${maxSubscriptionUriSize} bytes (maxSubscriptionUriSize)`
   }
+  const granted = session.record.subscriptions
+  if (granted?.has(uri) === true) return undefined
   // Those that the server has yet to grant count as well, this one among them.
-  const wanted = new Set(session.record.subscriptions)
+  const pending = new Set<string>()
   for (const running of session.requests.all()) {
-    const pending = running.method === 'resources/subscribe' ? running.params?.['uri'] : undefined
-    if (typeof pending === 'string') wanted.add(pending)
+    const wanted = running.method === 'resources/subscribe' ? running.params?.['uri'] : undefined
+    if (typeof wanted === 'string' && granted?.has(wanted) !== true) pending.add(wanted)
   }
-  if (wanted.size > maxSubscriptions && session.record.subscriptions?.has(uri) !== true) {
+  if ((granted?.size ?? 0) + pending.size > maxSubscriptions) {
     return `A session may have at most ${maxSubscriptions} subscriptions (maxSubscriptions)`
   }
   return undefined
