@@ -45,8 +45,8 @@ class InstanceAsker implements Asker {
 /** Routes what one session's instance sends. */
 export class Outbound {
   readonly #session: Session
-  /** Ids the instance gave its pending requests, to the numbers they travel with. */
-  readonly #travelling = new Map<RequestId, number>()
+  /** Ids the instance gave its pending requests, to the numbers they travel with; few sessions ever have one. */
+  #travelling: Map<RequestId, number> | undefined
 
   constructor(session: Session) {
     this.#session = session
@@ -120,14 +120,15 @@ export class Outbound {
     let id: number
     try {
       id = this.#session.serverRequests.add(
-        new InstanceAsker(request.id, transport, () => this.#travelling.delete(request.id)),
+        new InstanceAsker(request.id, transport, () => this.#travelling?.delete(request.id)),
       )
     } catch (thrown) {
       return Promise.reject(SojournError.from(thrown, 'limit-exceeded'))
     }
+    this.#travelling ??= new Map()
     this.#travelling.set(request.id, id)
     const failed = (error: SojournError): Promise<void> => {
-      this.#travelling.delete(request.id)
+      this.#travelling?.delete(request.id)
       this.#session.serverRequests.remove(id)
       return Promise.reject(error)
     }
@@ -156,9 +157,9 @@ export class Outbound {
   #withTravelId(notification: JsonRpcNotification): JsonRpcNotification | undefined {
     const requestId = notification.params?.['requestId']
     if (typeof requestId !== 'string' && typeof requestId !== 'number') return notification
-    const id = this.#travelling.get(requestId)
+    const id = this.#travelling?.get(requestId)
     if (id === undefined) return undefined
-    this.#travelling.delete(requestId)
+    this.#travelling?.delete(requestId)
     this.#session.serverRequests.remove(id)
     return { ...notification, params: { ...notification.params, requestId: id } }
   }

@@ -13,7 +13,8 @@ export interface Asker {
 
 /** Pending server→client requests. Keep-alive pings are among them but do not count against the limit. */
 export class ServerRequests {
-  readonly #pending = new Map<number, Asker>()
+  /** Made with the first of them: most sessions never ask their client anything. */
+  #pending: Map<number, Asker> | undefined
   readonly #limit: number
   readonly #next: () => number
   #pings = 0
@@ -26,7 +27,7 @@ export class ServerRequests {
 
   /** How many wait for an answer, pings left out. */
   get size(): number {
-    return this.#pending.size - this.#pings
+    return (this.#pending?.size ?? 0) - this.#pings
   }
 
   /**
@@ -40,17 +41,13 @@ export class ServerRequests {
         `Too many pending requests to the client: maxServerRequestsPerSession is ${this.#limit}`,
       )
     }
-    const id = this.#next()
-    this.#pending.set(id, asker)
-    return id
+    return this.#add(asker)
   }
 
   /** Registers a keep-alive ping and gives its id. */
   addPing(onAnswer: () => void): number {
-    const id = this.#next()
     this.#pings += 1
-    this.#pending.set(id, new PingAsker(onAnswer))
-    return id
+    return this.#add(new PingAsker(onAnswer))
   }
 
   /** Forgets a request that nobody waits for any more. */
@@ -73,16 +70,23 @@ export class ServerRequests {
 
   /** The session is over. */
   abandonAll(): void {
-    const askers = [...this.#pending.values()]
-    this.#pending.clear()
+    const askers = [...(this.#pending?.values() ?? [])]
+    this.#pending = undefined
     this.#pings = 0
     for (const asker of askers) asker.abandoned()
   }
 
+  #add(asker: Asker): number {
+    const id = this.#next()
+    this.#pending ??= new Map()
+    this.#pending.set(id, asker)
+    return id
+  }
+
   #take(id: number): Asker | undefined {
-    const asker = this.#pending.get(id)
+    const asker = this.#pending?.get(id)
     if (asker === undefined) return undefined
-    this.#pending.delete(id)
+    this.#pending?.delete(id)
     if (asker instanceof PingAsker) this.#pings -= 1
     return asker
   }

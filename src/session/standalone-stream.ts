@@ -42,8 +42,8 @@ class ParkedRequest extends Deadline {
 export class StandaloneStream implements SseConnectionOwner {
   readonly #session: Session
   readonly #stream: MessageStream
-  readonly #parked = new Set<ParkedRequest>()
-  #takeovers: number[] = []
+  #parked: Set<ParkedRequest> | undefined
+  #takeovers: number[] | undefined
   #provenAt = Number.NEGATIVE_INFINITY
   #everAnswered = false
   #beats = 0
@@ -77,10 +77,11 @@ export class StandaloneStream implements SseConnectionOwner {
     const { options, clock } = this.#session.runtime
     if (options.standaloneStream === 'reject') return false
     const now = clock.now()
-    this.#takeovers = this.#takeovers.filter((at) => now - at < TAKEOVER_WINDOW)
+    const takeovers = (this.#takeovers ?? []).filter((at) => now - at < TAKEOVER_WINDOW)
+    this.#takeovers = takeovers
     if (now - Math.max(current.openedAt, this.#provenAt) > PROOF_AGE) return true
-    if (this.#takeovers.length >= TAKEOVERS_ALLOWED) return false
-    this.#takeovers.push(now)
+    if (takeovers.length >= TAKEOVERS_ALLOWED) return false
+    takeovers.push(now)
     return true
   }
 
@@ -102,7 +103,7 @@ export class StandaloneStream implements SseConnectionOwner {
     this.#stream.attach(connection)
     if (cursor === undefined) this.#stream.replayUntaken()
     else this.#stream.replayAfter(cursor, (write) => this.#session.announceLists(write))
-    for (const parked of this.#parked) {
+    for (const parked of this.#parked ?? []) {
       this.#unpark(parked)
       this.#stream.send(parked.data)
       parked.sent()
@@ -126,7 +127,7 @@ export class StandaloneStream implements SseConnectionOwner {
     return new Promise((resolve, reject) => {
       const { deadlines, options } = this.#session.runtime
       const parked = new ParkedRequest(data, (sent) => {
-        this.#parked.delete(parked)
+        this.#parked?.delete(parked)
         if (sent) resolve()
         else
           reject(
@@ -136,6 +137,7 @@ export class StandaloneStream implements SseConnectionOwner {
             ),
           )
       })
+      this.#parked ??= new Set()
       this.#parked.add(parked)
       deadlines.arm(parked, options.undeliveredRequestTimeout)
     })
@@ -153,7 +155,7 @@ export class StandaloneStream implements SseConnectionOwner {
 
   /** The session is over. */
   close(retry: number | undefined): void {
-    for (const parked of [...this.#parked]) {
+    for (const parked of [...(this.#parked ?? [])]) {
       this.#session.runtime.deadlines.disarm(parked)
       parked.onDue()
     }
@@ -182,7 +184,7 @@ export class StandaloneStream implements SseConnectionOwner {
 
   #unpark(parked: ParkedRequest): void {
     this.#session.runtime.deadlines.disarm(parked)
-    this.#parked.delete(parked)
+    this.#parked?.delete(parked)
   }
 
   #forgetPing(): void {
