@@ -259,7 +259,10 @@ export interface SessionOptions {
   maxInitializeSize?: ByteSize
   /** Most messages in a JSON-RPC batch (protocol 2025-03-26 and before); default 100. */
   maxBatchSize?: number
-  /** Most open streams per session; default 64. */
+  /**
+   * Most open streams per session; default 64. Checked when a request comes: calls that were admitted together, before any of them needed a
+   * stream, may open more, up to `maxRequestsPerSession`.
+   */
   maxStreamsPerSession?: number
   /** Most running requests per session; default 256. */
   maxRequestsPerSession?: number

@@ -34,7 +34,11 @@ export class Cors {
     this.#byOrigin = new Map(
       origins.map((origin) => [
         origin,
-        { 'Access-Control-Allow-Origin': origin, 'Access-Control-Expose-Headers': EXPOSED_HEADERS, Vary: 'Origin' },
+        {
+          'Access-Control-Allow-Origin': origin,
+          'Access-Control-Expose-Headers': EXPOSED_HEADERS,
+          Vary: 'Origin',
+        },
       ]),
     )
   }

@@ -45,7 +45,11 @@ export function requestUrl(source: RequestSource, base?: string): URL {
   const path = target === undefined ? '/' : target.path + target.search
   const host = target?.authority ?? source.headers.host
   const authority = typeof host === 'string' && PLAIN_HOST.test(host) ? host : 'localhost'
-  return tryUrl((base ?? `http://${authority}`) + path) ?? tryUrl(`http://localhost${path}`) ?? new URL('http://localhost/')
+  return (
+    tryUrl((base ?? `http://${authority}`) + path) ??
+    tryUrl(`http://localhost${path}`) ??
+    new URL('http://localhost/')
+  )
 }
 
 class LazyRequestInfo implements RequestInfo {

@@ -62,7 +62,8 @@ function parseMessage(value: unknown): ParsedMessage | string {
   if (jsonrpc !== '2.0') return 'jsonrpc must be "2.0"'
   if (id !== undefined && !isRequestId(id)) return 'id must be a string or an integer below 2^53'
   if (method !== undefined) {
-    if (result !== undefined || error !== undefined) return 'a message has either a method, or a result or error'
+    if (result !== undefined || error !== undefined)
+      return 'a message has either a method, or a result or error'
     return parseCall(id, method, value.params)
   }
   if (result !== undefined) {
@@ -97,7 +98,8 @@ function parseErrorResponse(id: RequestId | undefined, error: unknown): ParsedMe
   const { code, message, data } = error
   if (!Number.isSafeInteger(code)) return 'error.code must be an integer'
   if (typeof message !== 'string') return 'error.message must be a string'
-  const clean = data === undefined ? { code: code as number, message } : { code: code as number, message, data }
+  const clean =
+    data === undefined ? { code: code as number, message } : { code: code as number, message, data }
   return id === undefined
     ? { kind: 'response', message: { jsonrpc: '2.0', error: clean } }
     : { kind: 'response', message: { jsonrpc: '2.0', id, error: clean } }

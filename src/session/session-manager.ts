@@ -1,17 +1,11 @@
 /** The session manager: every HTTP request of an endpoint goes through it, and every session lives in it. */
 
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import { systemClock } from '../clock.ts'
 import { DeadlineCall, Deadlines } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
-import {
-  FIRST_MODERN_VERSION,
-  HANDSHAKE_VERSIONS,
-  type ModernPost,
-  unsupportedRevision,
-} from '../http/era.ts'
+import { FIRST_MODERN_VERSION, type ModernPost, unsupportedRevision } from '../http/era.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
 import { NodeExchange } from '../http/node-exchange.ts'
@@ -22,50 +16,36 @@ import { durationArgument } from '../setting-value.ts'
 import { PerRequestLeg } from '../per-request/per-request-leg.ts'
 import { resolveOptions } from '../settings.ts'
 import { MemoryEventLog } from '../stream/memory-event-log.ts'
-import type {
-  AppOptions,
-  CloseReason,
-  CreateServer,
-  Duration,
-  JsonRpcRequest,
-  ResponseMode,
-} from '../types.ts'
+import type { AppOptions, CreateServer, Duration, ResponseMode } from '../types.ts'
 import { Announcements } from './announcements.ts'
 import { EventHub } from './events.ts'
 import { type Caller, type Checked, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
-import { buildForPost, openSession, recordAnswer } from './opening.ts'
-import { PostAnswer } from './post-answer.ts'
-import { initializeIn, jsonSize, requestIdOf } from './posted.ts'
+import { initializeIn, requestIdOf } from './posted.ts'
 import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
 import {
   ALREADY_INITIALIZED,
   CURSOR_CONFLICT,
-  FULL,
   INITIALIZE_IN_BATCH,
   INITIALIZE_NOT_A_REQUEST,
   NO_STREAM_HERE,
   NOT_FOUND,
   SESSION_CONFLICT,
   SESSION_REQUIRED,
-  versionRefusal,
 } from './refusals.ts'
 import { Load, type Runtime } from './runtime.ts'
 import { checkScopes } from './scope-check.ts'
-import { Session, type SessionOwner } from './session.ts'
-import type { SessionRecord } from './session-record.ts'
+import type { Session } from './session.ts'
+import { randomSessionId } from './session-record.ts'
 import { SessionTable } from './session-table.ts'
+import { type OpeningHost, SessionOpener } from './session-opener.ts'
 import { Sessions } from './sessions.ts'
+import { StatelessServing } from './stateless.ts'
+import { checkVersion } from './version-check.ts'
 
 /** How long closing sessions may go on before the event loop gets a turn, in milliseconds. */
 const CLOSE_SLICE = 8
-
-/** The revision that a request without `Mcp-Protocol-Version` is taken for where no session knows better (transports, 2025-06-18). */
-const VERSION_WITHOUT_HEADER = '2025-03-26'
-
-/** 192 random bits: the id is the credential of an anonymous session, and its first 8 characters stand in logs. */
-const SESSION_ID_BYTES = 24
 
 /**
  * Serves MCP over Streamable HTTP with sessions that end when they should. Usable once made; one per endpoint; two in one process
@@ -85,12 +65,10 @@ export class StreamableHTTPSessionManager {
   readonly #table: SessionTable
   /** What serves clients without a handshake; undefined where only those with one are served. */
   readonly #perRequest: PerRequestLeg | undefined
-  readonly #stateless = new Set<Session>()
+  readonly #opener: SessionOpener
+  readonly #stateless: StatelessServing
   /** Every `initialize` on its way, as what makes it fail. */
   readonly #openings = new Set<(refusal: Refusal) => void>()
-  readonly #single: boolean
-  readonly #newSessionId: () => string
-  #everOpened = false
   #draining = false
   #closed = false
   #warnedOfUse = false
@@ -113,8 +91,7 @@ export class StreamableHTTPSessionManager {
         `createServer must be a function that returns an McpServer, got ${typeof createServer}`,
       )
     }
-    this.#single = mode === 'single'
-    this.#newSessionId = newSessionId
+    const single = mode === 'single'
     const resolved = resolveOptions(options)
     const clock = resolved.clock ?? systemClock
     const log = createLog(options.logger)
@@ -135,13 +112,29 @@ export class StreamableHTTPSessionManager {
     this.#front = new HttpFront(resolved, log)
     this.#table = new SessionTable(this.#runtime)
     this.sessions = new Sessions(this.#runtime, this.#table)
+    const host = this.#openingHost()
+    this.#opener = new SessionOpener(host, single, newSessionId)
+    this.#stateless = new StatelessServing(host)
     // The one server of a SessionTransport is its session's.
-    const legacyOnly = this.#single || resolved.protocolEras === 'legacy'
+    const legacyOnly = single || resolved.protocolEras === 'legacy'
     this.#perRequest = legacyOnly ? undefined : new PerRequestLeg(this.#runtime)
     this.notify = new Announcements(this.#runtime, {
       sessions: () => this.#table.values(),
       listeners: this.#perRequest?.listeners ?? [],
     })
+  }
+
+  #openingHost(): OpeningHost {
+    const isDraining = (): boolean => this.#draining
+    return {
+      runtime: this.#runtime,
+      table: this.#table,
+      openings: this.#openings,
+      get draining() {
+        return isDraining()
+      },
+      refuse: (exchange, refusal) => this.#refuse(exchange, refusal),
+    }
   }
 
   /** Serves one request of Node's HTTP server (`node:http`, Express). Never throws. */
@@ -216,7 +209,7 @@ export class StreamableHTTPSessionManager {
     await this.#perRequest?.close()
     let sliceStart = clock.now()
     const { retryInterval } = this.#runtime.options
-    for (const session of [...this.#table.values(), ...this.#stateless]) {
+    for (const session of [...this.#table.values(), ...this.#stateless.sessions]) {
       session.close('shutdown', undefined, retryInterval)
       if (clock.now() - sliceStart < CLOSE_SLICE) continue
       await new Promise<void>((resolve) => clock.afterInput(resolve, 0))
@@ -322,16 +315,16 @@ export class StreamableHTTPSessionManager {
     }
     if (id === 'conflict') return refuse(SESSION_CONFLICT)
     if (opening === 'malformed') return refuse(INITIALIZE_NOT_A_REQUEST)
-    if (this.#runtime.options.stateless) return this.#serveStateless(exchange, caller, parsed, mode)
+    if (this.#runtime.options.stateless) return this.#stateless.serve(exchange, caller, parsed, mode)
     if (opening === 'batched' && session === undefined) return refuse(INITIALIZE_IN_BATCH)
     if (opening !== undefined && opening !== 'batched') {
       if (session !== undefined && session.state === 'open') return refuse(ALREADY_INITIALIZED)
-      return this.#open(exchange, caller, opening, mode)
+      return this.#opener.open(exchange, caller, opening, mode)
     }
     if (id.value === undefined) return refuse(SESSION_REQUIRED)
     // The session may have ended while its request was on the way.
     if (session === undefined || hold === undefined || session.state !== 'open') return refuse(NOT_FOUND)
-    const version = this.#checkVersion(exchange, session)
+    const version = checkVersion(exchange, session)
     if (version !== undefined) return refuse(version)
     const post: Post = {
       exchange,
@@ -366,128 +359,6 @@ export class StreamableHTTPSessionManager {
     if (refusal !== undefined) this.#refuse(exchange, refusal)
   }
 
-  async #open(
-    exchange: Exchange,
-    caller: Caller,
-    request: JsonRpcRequest,
-    mode: ResponseMode,
-  ): Promise<void> {
-    const { options, hub, clock } = this.#runtime
-    if (jsonSize(request.params) > options.maxInitializeSize) {
-      this.#refuse(exchange, {
-        status: 400,
-        code: JsonRpcErrorCode.INVALID_REQUEST,
-        message: `Invalid Request: the params of initialize must not exceed ${options.maxInitializeSize} bytes`,
-        cause: 'initialize',
-        option: 'maxInitializeSize',
-        id: request.id,
-      })
-      return
-    }
-    if (this.#single && this.#everOpened)
-      return this.#refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
-    if (this.#draining) return this.#refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
-    // May be an author's, and throw: nothing is reserved yet.
-    const id = this.#newSessionId()
-    const slot = this.#table.reserve(caller.principal)
-    if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id: request.id })
-    this.#everOpened = true
-    const record = newRecord(id, caller.principal, clock.wallTime(), request.params)
-    const session = new Session(this.#runtime, record, this.#table, false)
-    const { authInfo } = caller
-    const openings = this.#openings
-    let outcome = await openSession({ session, exchange, authInfo, id: request.id, openings }, request)
-    // The app may have been closed between the server's answer and now.
-    if (this.#draining && outcome.kind === 'done')
-      outcome = { kind: 'failed', refusal: { ...SHUTTING_DOWN, id: request.id } }
-    if (outcome.kind === 'failed') this.#refuse(exchange, outcome.refusal)
-    const response = outcome.kind === 'done' ? outcome.value : undefined
-    const succeeded = response !== undefined && recordAnswer(session, response)
-    const opened = succeeded && !exchange.closed && session.state === 'opening'
-    if (!opened) {
-      slot.release()
-      session.close('failed', 'initialize did not succeed')
-      // Nothing was connected, so nothing is used up.
-      if (session.instance === undefined) this.#everOpened = false
-      // An error of the server's own is passed on; it travels like any answer, but without an id.
-      if (response !== undefined)
-        new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(
-          request,
-          response,
-        )
-      return
-    }
-    this.#table.register(session, slot)
-    session.open()
-    if (hub.active) {
-      hub.emit({
-        type: 'session.opened',
-        time: clock.wallTime(),
-        session: record.id,
-        principal: record.principal,
-        client: session.client,
-        protocolVersion: record.protocolVersion,
-        address: exchange.remoteAddress,
-      })
-    }
-    exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
-    const hold = session.clock.hold('exchange')
-    new PostAnswer(session, exchange, hold, 1, false, mode).answer(request, response)
-  }
-
-  /** Under `stateless` a server is built for one POST and closed after it. */
-  async #serveStateless(
-    exchange: Exchange,
-    caller: Caller,
-    parsed: ParsedPost,
-    mode: ResponseMode,
-  ): Promise<void> {
-    const { clock } = this.#runtime
-    const id = requestIdOf(parsed)
-    if (!parsed.messages.some(({ kind }) => kind === 'request')) {
-      exchange.respond(202, {}, '')
-      return
-    }
-    if (this.#draining) return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
-    const slot = this.#table.reserve(undefined)
-    if (typeof slot === 'string') return this.#refuse(exchange, { ...FULL, option: slot, id })
-    const record = newRecord(randomSessionId(), caller.principal, clock.wallTime(), undefined)
-    const owner: SessionOwner = {
-      activityChanged: () => {},
-      closed: (session: Session, _reason: CloseReason) => {
-        this.#stateless.delete(session)
-        slot.release()
-      },
-    }
-    const session = new Session(this.#runtime, record, owner, true)
-    this.#stateless.add(session)
-    const { authInfo } = caller
-    const outcome = await buildForPost({ session, exchange, authInfo, id, openings: this.#openings })
-    if (outcome.kind === 'failed') this.#refuse(exchange, outcome.refusal)
-    if (outcome.kind !== 'done') return session.close('failed')
-    if (session.state === 'closed') return this.#refuse(exchange, { ...SHUTTING_DOWN, id })
-    session.open()
-    const hold = session.clock.hold('exchange')
-    exchange.onclose = () => hold.release()
-    const refuse = (refusal: Refusal) => {
-      this.#refuse(exchange, { id, ...refusal })
-      hold.release()
-    }
-    // `initialize` brings its version with it; without a header the specification says which is meant.
-    const version = initializeIn(parsed) === undefined ? this.#checkVersion(exchange, session) : undefined
-    if (version !== undefined) return refuse(version)
-    const header = singleValue(exchange.header('mcp-protocol-version'))
-    record.protocolVersion = (header === 'conflict' ? undefined : header.value) ?? VERSION_WITHOUT_HEADER
-    const post: Post = { exchange, authInfo, messages: parsed.messages, batch: parsed.batch, mode, hold }
-    const limit = checkPost(session, post)
-    if (limit !== undefined) return refuse(limit)
-    const scope = checkScopes(session, post)
-    const challenged = scope instanceof Promise ? await scope : scope
-    if (challenged !== undefined) return refuse(challenged)
-    if (session.state !== 'open') return refuse(SHUTTING_DOWN)
-    executePost(session, post)
-  }
-
   #get(exchange: Exchange, caller: Caller): void {
     const unacceptable = this.#front.acceptsStream(exchange)
     if (unacceptable !== undefined) return this.#refuse(exchange, unacceptable)
@@ -501,7 +372,7 @@ export class StreamableHTTPSessionManager {
     exchange.onclose = () => hold.release()
     const lastEventId = singleValue(exchange.header('last-event-id'))
     const refusal =
-      this.#checkVersion(exchange, session) ??
+      checkVersion(exchange, session) ??
       (lastEventId === 'conflict'
         ? CURSOR_CONFLICT
         : lastEventId.value === undefined || lastEventId.value === ''
@@ -519,7 +390,7 @@ export class StreamableHTTPSessionManager {
     if (id.value === undefined) return this.#refuse(exchange, SESSION_REQUIRED)
     const session = this.#table.findOwned(id.value, caller.principal)
     if (session === undefined) return this.#refuse(exchange, NOT_FOUND)
-    const version = this.#checkVersion(exchange, session)
+    const version = checkVersion(exchange, session)
     if (version !== undefined) return this.#refuse(exchange, version)
     session.close('deleted')
     exchange.respond(200, {}, '')
@@ -530,17 +401,6 @@ export class StreamableHTTPSessionManager {
     const { stateless, protocolEras } = this.#runtime.options
     const version = exchange.header('mcp-protocol-version')
     return stateless || protocolEras === 'modern' || version === FIRST_MODERN_VERSION
-  }
-
-  #checkVersion(exchange: Exchange, session: Session): Refusal | undefined {
-    const header = singleValue(exchange.header('mcp-protocol-version'))
-    if (header === 'conflict') return versionRefusal('two different values', HANDSHAKE_VERSIONS)
-    const version = header.value?.trim()
-    if (version === undefined || version === session.record.protocolVersion) return undefined
-    const supported = session.instance?.transport.supportedProtocolVersions ?? HANDSHAKE_VERSIONS
-    return supported.includes(version) || HANDSHAKE_VERSIONS.includes(version)
-      ? undefined
-      : versionRefusal(version, HANDSHAKE_VERSIONS)
   }
 
   #refuse(exchange: Exchange, refusal: Refusal): void {
@@ -561,32 +421,6 @@ export class StreamableHTTPSessionManager {
 }
 
 const CLOSE_CONNECTION = { Connection: 'close' } as const
-
-function randomSessionId(): string {
-  return randomBytes(SESSION_ID_BYTES).toString('base64url')
-}
-
-function newRecord(
-  id: string,
-  principal: string | undefined,
-  createdAt: number,
-  params: JsonRpcRequest['params'],
-): SessionRecord {
-  return {
-    id,
-    principal,
-    createdAt,
-    initializeParams: params ?? {},
-    protocolVersion: HANDSHAKE_VERSIONS[0] ?? '',
-    serverCapabilities: {},
-    initialized: false,
-    logLevel: undefined,
-    subscriptions: undefined,
-    data: {},
-    serverRequests: 0,
-    streams: 0,
-  }
-}
 
 function memoryLog(options: Runtime['options'], clock: Runtime['clock']): MemoryEventLog {
   return new MemoryEventLog(clock, {

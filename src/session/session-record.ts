@@ -1,6 +1,9 @@
 /** The plain, serializable data of a session: what a sleeping session is, and all that is needed to build its instance again. */
 
+import { randomBytes } from 'node:crypto'
+
 import { SojournError } from '../errors.ts'
+import { HANDSHAKE_VERSIONS } from '../http/era.ts'
 import type { ClientIdentity, JsonValue } from '../types.ts'
 
 /** One session as data; about 1 KB. */
@@ -73,4 +76,35 @@ function freeze(value: JsonValue): JsonValue {
     Object.freeze(value)
   }
   return value
+}
+
+/** 192 random bits: the id is the credential of an anonymous session, and its first 8 characters stand in logs. */
+const SESSION_ID_BYTES = 24
+
+/** A new id for a session: visible ASCII, from a CSPRNG. */
+export function randomSessionId(): string {
+  return randomBytes(SESSION_ID_BYTES).toString('base64url')
+}
+
+/** The record of a session that is about to be opened. */
+export function newRecord(
+  id: string,
+  principal: string | undefined,
+  createdAt: number,
+  params: Readonly<Record<string, unknown>> | undefined,
+): SessionRecord {
+  return {
+    id,
+    principal,
+    createdAt,
+    initializeParams: params ?? {},
+    protocolVersion: HANDSHAKE_VERSIONS[0] ?? '',
+    serverCapabilities: {},
+    initialized: false,
+    logLevel: undefined,
+    subscriptions: undefined,
+    data: {},
+    serverRequests: 0,
+    streams: 0,
+  }
 }

@@ -99,14 +99,20 @@ describe('Accept', () => {
       return weights.length === 0 ? undefined : Math.max(...weights)
     }
     fc.assert(
-      fc.property(fc.array(member, { maxLength: 6 }), fc.constantFrom(',', ', ', ' ,\t'), (members, comma) => {
-        const header = members.map(([r, q]) => (q === undefined ? r : `${r};q=${q}`)).join(comma)
-        const anything = highest(members, '*/*')
-        expect(acceptsJsonAndSse(header)).toEqual({
-          json: (highest(members, 'application/json') ?? highest(members, 'application/*') ?? anything ?? 0) > 0,
-          sse: (highest(members, 'text/event-stream') ?? highest(members, 'text/*') ?? anything ?? 0) > 0,
-        })
-      }),
+      fc.property(
+        fc.array(member, { maxLength: 6 }),
+        fc.constantFrom(',', ', ', ' ,\t'),
+        (members, comma) => {
+          const header = members.map(([r, q]) => (q === undefined ? r : `${r};q=${q}`)).join(comma)
+          const anything = highest(members, '*/*')
+          expect(acceptsJsonAndSse(header)).toEqual({
+            json:
+              (highest(members, 'application/json') ?? highest(members, 'application/*') ?? anything ?? 0) >
+              0,
+            sse: (highest(members, 'text/event-stream') ?? highest(members, 'text/*') ?? anything ?? 0) > 0,
+          })
+        },
+      ),
     )
   })
 
@@ -121,11 +127,34 @@ describe('Accept', () => {
   })
 
   test('any string has an answer, the same one twice', () => {
-    const pieces = fc.constantFrom('application/json', 'text/*', '*', '/', ';', ',', '"', '\\', 'q=', '0', '1', '.', ' ', '\t', '\0', 'é')
+    const pieces = fc.constantFrom(
+      'application/json',
+      'text/*',
+      '*',
+      '/',
+      ';',
+      ',',
+      '"',
+      '\\',
+      'q=',
+      '0',
+      '1',
+      '.',
+      ' ',
+      '\t',
+      '\0',
+      'é',
+    )
     fc.assert(
-      fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.array(pieces).map((all) => all.join(''))), (header) => {
-        expect(accepts(header)).toBe(accepts(header))
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string({ unit: 'binary' }),
+          fc.array(pieces).map((all) => all.join('')),
+        ),
+        (header) => {
+          expect(accepts(header)).toBe(accepts(header))
+        },
+      ),
     )
   })
 

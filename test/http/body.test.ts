@@ -12,10 +12,21 @@ import { deferred, within } from '../support/deferred.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values)
-const text = (result: BodyResult): string => (result.ok ? Buffer.from(result.bytes).toString() : result.failure)
+const text = (result: BodyResult): string =>
+  result.ok ? Buffer.from(result.bytes).toString() : result.failure
 
 describe('decodeJson', () => {
-  test.each(['{}', '[1]', 'null', '"é"', '"😀"', '"\ufffd"', '"\\ud800"', ' {"a" : 1}\r\n', '{"__proto__":1}'])('%s', (json) => {
+  test.each([
+    '{}',
+    '[1]',
+    'null',
+    '"é"',
+    '"😀"',
+    '"\ufffd"',
+    '"\\ud800"',
+    ' {"a" : 1}\r\n',
+    '{"__proto__":1}',
+  ])('%s', (json) => {
     expect(decodeJson(Buffer.from(json))).toEqual({ ok: true, value: JSON.parse(json) })
   })
 
@@ -66,7 +77,10 @@ describe('decodeJson', () => {
 
 /** How many listeners of ours could remain. */
 function listeners(stream: Readable): number {
-  return ['data', 'end', 'error', 'close', 'readable', 'aborted'].reduce((sum, name) => sum + stream.listenerCount(name), 0)
+  return ['data', 'end', 'error', 'close', 'readable', 'aborted'].reduce(
+    (sum, name) => sum + stream.listenerCount(name),
+    0,
+  )
 }
 
 describe('collectBody of a stream', () => {
@@ -97,7 +111,9 @@ describe('collectBody of a stream', () => {
         const body = await within(result, 'the body')
         const whole = Buffer.concat(chunks)
         expect(body).toEqual(
-          whole.length <= limit ? { ok: true, bytes: expect.anything() } : { ok: false, failure: 'too-large' },
+          whole.length <= limit
+            ? { ok: true, bytes: expect.anything() }
+            : { ok: false, failure: 'too-large' },
         )
         if (body.ok) expect(Buffer.compare(body.bytes, whole)).toBe(0)
         expect([listeners(stream), clock.pending]).toEqual([before, 0])
@@ -153,7 +169,10 @@ describe('collectBody of a stream', () => {
   ])('a stream %s is aborted', async (_, act) => {
     const { stream, before, clock } = setUp()
     act(stream)
-    expect(await within(collectBody(stream, 100, 1000, clock), 'the abort')).toEqual({ ok: false, failure: 'aborted' })
+    expect(await within(collectBody(stream, 100, 1000, clock), 'the abort')).toEqual({
+      ok: false,
+      failure: 'aborted',
+    })
     expect([listeners(stream), clock.pending]).toEqual([before, 0])
   })
 
@@ -188,7 +207,10 @@ describe('collectBody of HTTP requests', () => {
   }
 
   /** A server whose requests are collected at once, and a raw connection to it. */
-  async function open(limit: number, clock = new VirtualClock()): Promise<{ socket: Socket; next: () => Promise<Arrived> }> {
+  async function open(
+    limit: number,
+    clock = new VirtualClock(),
+  ): Promise<{ socket: Socket; next: () => Promise<Arrived> }> {
     const arrivals: Arrived[] = []
     let wake = deferred()
     const server = createServer((req, res) => {

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest'
 import { Cors } from '../../src/http/cors.ts'
 
 const APP = 'https://app.example.com'
-const ALLOWED = 'mcp-session-id, mcp-protocol-version, last-event-id, mcp-method, mcp-name, authorization, content-type'
+const ALLOWED =
+  'mcp-session-id, mcp-protocol-version, last-event-id, mcp-method, mcp-name, authorization, content-type'
 
 describe('listed origins', () => {
   const cors = new Cors([`${APP}/`, 'http://localhost:5173'])
@@ -28,10 +29,13 @@ describe('listed origins', () => {
     })
   })
 
-  test.each(['https://evil.com', `${APP}.evil.com`, 'null', '', undefined])('origin %j gets nothing but Vary', (origin) => {
-    expect(cors.preflight(origin, 'POST')).toBeUndefined()
-    expect(cors.headers(origin)).toEqual({ Vary: 'Origin' })
-  })
+  test.each(['https://evil.com', `${APP}.evil.com`, 'null', '', undefined])(
+    'origin %j gets nothing but Vary',
+    (origin) => {
+      expect(cors.preflight(origin, 'POST')).toBeUndefined()
+      expect(cors.headers(origin)).toEqual({ Vary: 'Origin' })
+    },
+  )
 
   test('OPTIONS without a requested method is no preflight', () => {
     expect(cors.preflight(APP, undefined)).toBeUndefined()
@@ -62,7 +66,9 @@ test.each([undefined, []])('off (%j): no headers at all', (option) => {
 test('no response ever allows credentials', () => {
   for (const cors of [new Cors('*'), new Cors([APP])]) {
     for (const headers of [cors.headers(APP), cors.preflight(APP, 'POST')]) {
-      expect(Object.keys(headers ?? {}).map((name) => name.toLowerCase())).not.toContain('access-control-allow-credentials')
+      expect(Object.keys(headers ?? {}).map((name) => name.toLowerCase())).not.toContain(
+        'access-control-allow-credentials',
+      )
     }
   }
 })

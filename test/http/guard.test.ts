@@ -145,7 +145,10 @@ describe('not bound to loopback', () => {
   })
 
   test('the lists and loopback names add up', () => {
-    const guard = new Guard({ allowedHosts: ['mcp.example.com'], allowedOrigins: ['https://app.example.com'] })
+    const guard = new Guard({
+      allowedHosts: ['mcp.example.com'],
+      allowedOrigins: ['https://app.example.com'],
+    })
     for (const host of ['mcp.example.com', 'localhost:1']) {
       for (const origin of ['https://app.example.com', 'http://localhost:9', undefined]) {
         expect(guard.check(host, origin, true)).toEqual({ ok: true })
@@ -193,14 +196,21 @@ describe('allowedHosts', () => {
     expect(hosts(entry, host)).toBe(false)
   })
 
-  test.each(['', 'https://example.com', 'example.com/mcp', '*.example.com', '*', 'user@example.com', 'a b', 'example.com:99999', '[::1'])(
-    'the entry %j is a RangeError that names option and value',
-    (entry) => {
-      expect(() => new Guard({ allowedHosts: [entry] })).toThrow(RangeError)
-      expect(() => new Guard({ allowedHosts: [entry] })).toThrow(`allowedHosts takes host names`)
-      expect(() => new Guard({ allowedHosts: [entry] })).toThrow(`got ${JSON.stringify(entry)}`)
-    },
-  )
+  test.each([
+    '',
+    'https://example.com',
+    'example.com/mcp',
+    '*.example.com',
+    '*',
+    'user@example.com',
+    'a b',
+    'example.com:99999',
+    '[::1',
+  ])('the entry %j is a RangeError that names option and value', (entry) => {
+    expect(() => new Guard({ allowedHosts: [entry] })).toThrow(RangeError)
+    expect(() => new Guard({ allowedHosts: [entry] })).toThrow(`allowedHosts takes host names`)
+    expect(() => new Guard({ allowedHosts: [entry] })).toThrow(`got ${JSON.stringify(entry)}`)
+  })
 
   test("'any' turns the check of hosts off, and only that", () => {
     const guard = new Guard({ allowedHosts: 'any' })
@@ -240,14 +250,20 @@ describe('allowedOrigins and corsOrigins', () => {
     expect(origins(entry, origin)).toBe(false)
   })
 
-  test.each(['', 'null', 'example.com', 'https://', 'https://*.example.com', 'https://example.com/app', 'https://u@example.com', '*'])(
-    'the entry %j is a RangeError that names its option',
-    (entry) => {
-      expect(() => new Guard({ allowedOrigins: [entry] })).toThrow(RangeError)
-      expect(() => new Guard({ allowedOrigins: [entry] })).toThrow('allowedOrigins takes origins')
-      expect(() => new Guard({ corsOrigins: [entry] })).toThrow('corsOrigins takes origins')
-    },
-  )
+  test.each([
+    '',
+    'null',
+    'example.com',
+    'https://',
+    'https://*.example.com',
+    'https://example.com/app',
+    'https://u@example.com',
+    '*',
+  ])('the entry %j is a RangeError that names its option', (entry) => {
+    expect(() => new Guard({ allowedOrigins: [entry] })).toThrow(RangeError)
+    expect(() => new Guard({ allowedOrigins: [entry] })).toThrow('allowedOrigins takes origins')
+    expect(() => new Guard({ corsOrigins: [entry] })).toThrow('corsOrigins takes origins')
+  })
 
   test('CORS origins are allowed ones', () => {
     const guard = new Guard({ allowedOrigins: ['https://a.example'], corsOrigins: ['https://b.example'] })
@@ -256,12 +272,15 @@ describe('allowedOrigins and corsOrigins', () => {
     expect(guard.check(OK, 'https://c.example', true).ok).toBe(false)
   })
 
-  test.each([{ allowedOrigins: 'any' } as const, { corsOrigins: '*' } as const])('%j turns the check of origins off, and only that', (options) => {
-    const guard = new Guard(options)
-    expect(guard.check(OK, 'https://evil.com', true).ok).toBe(true)
-    expect(guard.check(OK, 'null', true).ok).toBe(true)
-    expect(guard.check('evil.com', undefined, true).ok).toBe(false)
-  })
+  test.each([{ allowedOrigins: 'any' } as const, { corsOrigins: '*' } as const])(
+    '%j turns the check of origins off, and only that',
+    (options) => {
+      const guard = new Guard(options)
+      expect(guard.check(OK, 'https://evil.com', true).ok).toBe(true)
+      expect(guard.check(OK, 'null', true).ok).toBe(true)
+      expect(guard.check('evil.com', undefined, true).ok).toBe(false)
+    },
+  )
 })
 
 test('messages are the SDK’s, with the value made harmless', () => {
@@ -276,20 +295,29 @@ test('messages are the SDK’s, with the value made harmless', () => {
     message: 'Invalid Origin header: https://evil.com',
     option: 'allowedOrigins',
   })
-  expect(guard.check('a\u001b[31m\u2028é', undefined, true)).toMatchObject({ message: 'Invalid Host header: a?[31m??' })
+  expect(guard.check('a\u001b[31m\u2028é', undefined, true)).toMatchObject({
+    message: 'Invalid Host header: a?[31m??',
+  })
   const long = guard.check('x'.repeat(5000), undefined, true)
   expect(long.ok ? '' : long.message).toBe(`Invalid Host header: ${'x'.repeat(100)}`)
-  fc.assert(fc.property(fc.string({ unit: 'binary' }), (value) => /^[\x20-\x7e]{0,100}$/.test(printable(value))))
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), (value) => /^[\x20-\x7e]{0,100}$/.test(printable(value))),
+  )
 })
 
 test('a host that merely contains an allowed name never passes', () => {
   const guard = new Guard({ allowedHosts: ['mcp.example.com'] })
   const affix = fc.string({ unit: fc.constantFrom(...'abc.-_:@/#?%\\ 0[]') })
   fc.assert(
-    fc.property(affix, fc.constantFrom('mcp.example.com', 'localhost', '127.0.0.1', '[::1]'), affix, (before, name, after) => {
-      const host = before + name + after
-      const exact = new RegExp(`^${name.replace(/[.[\]]/g, '\\$&')}\\.?(:\\d+)?$`)
-      if (before !== '' || !exact.test(host)) expect(guard.check(host, undefined, true).ok).toBe(false)
-    }),
+    fc.property(
+      affix,
+      fc.constantFrom('mcp.example.com', 'localhost', '127.0.0.1', '[::1]'),
+      affix,
+      (before, name, after) => {
+        const host = before + name + after
+        const exact = new RegExp(`^${name.replace(/[.[\]]/g, '\\$&')}\\.?(:\\d+)?$`)
+        if (before !== '' || !exact.test(host)) expect(guard.check(host, undefined, true).ok).toBe(false)
+      },
+    ),
   )
 })

@@ -45,12 +45,20 @@ describe('parseTarget', () => {
     expect(parseTarget(target)).toEqual({ path, search, authority })
   })
 
-  test.each(['', '*', 'mcp', 'h:443', 'http:/mcp', 'http:///mcp', 'ftp://h/mcp', 'javascript:1', '?x', ' /mcp'])(
-    '%j is no target of ours',
-    (target) => {
-      expect(parseTarget(target)).toBeUndefined()
-    },
-  )
+  test.each([
+    '',
+    '*',
+    'mcp',
+    'h:443',
+    'http:/mcp',
+    'http:///mcp',
+    'ftp://h/mcp',
+    'javascript:1',
+    '?x',
+    ' /mcp',
+  ])('%j is no target of ours', (target) => {
+    expect(parseTarget(target)).toBeUndefined()
+  })
 })
 
 describe('forwardedFor', () => {
@@ -95,10 +103,15 @@ describe('forwardedFor', () => {
 
   test('what a client prepends never reaches the answer', () => {
     fc.assert(
-      fc.property(fc.string({ unit: 'binary' }), fc.integer({ min: 1, max: 4 }), fc.array(fc.ipV4(), { minLength: 4, maxLength: 4 }), (forged, hops, proxies) => {
-        const header = [forged, ...proxies].join(', ')
-        expect(forwardedFor(header, hops, SOCKET)).toBe(proxies[4 - hops])
-      }),
+      fc.property(
+        fc.string({ unit: 'binary' }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.array(fc.ipV4(), { minLength: 4, maxLength: 4 }),
+        (forged, hops, proxies) => {
+          const header = [forged, ...proxies].join(', ')
+          expect(forwardedFor(header, hops, SOCKET)).toBe(proxies[4 - hops])
+        },
+      ),
     )
   })
 

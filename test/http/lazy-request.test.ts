@@ -8,7 +8,13 @@ import { lazyRequest, lazyRequestInfo, requestUrl } from '../../src/http/lazy-re
 const source = (more: object = {}): Parameters<typeof lazyRequest>[0] => ({
   method: 'POST',
   target: '/mcp?a=1',
-  headers: { host: 'mcp.example.com:8080', 'x-one': '1', 'x-many': ['a', 'b'], 'x-none': undefined, ':path': '/mcp' },
+  headers: {
+    host: 'mcp.example.com:8080',
+    'x-one': '1',
+    'x-many': ['a', 'b'],
+    'x-none': undefined,
+    ':path': '/mcp',
+  },
   ...more,
 })
 
@@ -39,7 +45,12 @@ describe('lazyRequest', () => {
     const { method, target, headers } = source()
     const watched = Object.defineProperties(
       {},
-      { method: counting(method), target: counting(target), headers: counting(headers), onAbort: counting(undefined) },
+      {
+        method: counting(method),
+        target: counting(target),
+        headers: counting(headers),
+        onAbort: counting(undefined),
+      },
     ) as Parameters<typeof lazyRequest>[0]
     const request = lazyRequest(watched)
     const info = lazyRequestInfo(watched)
@@ -96,11 +107,14 @@ describe('lazyRequest', () => {
     expect(() => new Request(lazyRequest(source()))).toThrow(TypeError)
   })
 
-  test.each(['CONNECT', 'TRACE', 'TRACK', 'no method'])('the method %j keeps no member from working', (method) => {
-    const request = lazyRequest(source({ method }))
-    expect(request.method).toBe(method)
-    expect(request.clone().url).toBe(request.url)
-  })
+  test.each(['CONNECT', 'TRACE', 'TRACK', 'no method'])(
+    'the method %j keeps no member from working',
+    (method) => {
+      const request = lazyRequest(source({ method }))
+      expect(request.method).toBe(method)
+      expect(request.clone().url).toBe(request.url)
+    },
+  )
 
   test('a GET works', async () => {
     expect(await lazyRequest(source({ method: 'GET' })).text()).toBe('')
@@ -142,13 +156,20 @@ describe('requestUrl', () => {
   })
 
   test('never throws, has no user and no password, and a Request can be made of it', () => {
-    const piece = fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('http://', '@', ':', '//', '\\', '[', ']', '%', '#', '?', '127.1'))
+    const piece = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom('http://', '@', ':', '//', '\\', '[', ']', '%', '#', '?', '127.1'),
+    )
     const anything = fc.array(piece, { maxLength: 5 }).map((all) => all.join(''))
     fc.assert(
       fc.property(anything, fc.option(anything, { nil: undefined }), (target, host) => {
         const url = requestUrl({ method: 'GET', target, headers: { host } })
         expect([url.protocol, url.username, url.password]).toEqual([url.protocol, '', ''])
-        const request = lazyRequest({ method: 'POST', target, headers: host === undefined ? {} : { host, 'x\n': 'a\nb' } })
+        const request = lazyRequest({
+          method: 'POST',
+          target,
+          headers: host === undefined ? {} : { host, 'x\n': 'a\nb' },
+        })
         expect(request.clone().url).toBe(request.url)
       }),
       { numRuns: 300 },

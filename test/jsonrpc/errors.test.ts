@@ -16,7 +16,9 @@ test.each([
   [null, 'null'],
   [undefined, 'null'],
 ] as const)('the id %j is written as %s', (id, written) => {
-  expect(errorBody(-32600, 'm', id)).toBe(`{"jsonrpc":"2.0","error":{"code":-32600,"message":"m"},"id":${written}}`)
+  expect(errorBody(-32600, 'm', id)).toBe(
+    `{"jsonrpc":"2.0","error":{"code":-32600,"message":"m"},"id":${written}}`,
+  )
 })
 
 test('data is there when given, null included', () => {

@@ -17,7 +17,8 @@ function sdkKind(sdk: typeof v1 | typeof v2, message: unknown): ParsedMessage['k
 
 function only(value: unknown): ParsedMessage {
   const parsed = parseMessages(value)
-  if (!parsed.ok || parsed.messages.length !== 1) throw new Error(`not one message: ${JSON.stringify(parsed)}`)
+  if (!parsed.ok || parsed.messages.length !== 1)
+    throw new Error(`not one message: ${JSON.stringify(parsed)}`)
   return parsed.messages[0] as ParsedMessage
 }
 
@@ -25,8 +26,19 @@ describe('accepted', () => {
   test.each<[ParsedMessage['kind'], object]>([
     ['request', { jsonrpc: '2.0', id: 0, method: 'ping' }],
     ['request', { jsonrpc: '2.0', id: '', method: 'ping', params: {} }],
-    ['request', { jsonrpc: '2.0', id: -(2 ** 53 - 1), method: 'x', params: { _meta: { progressToken: 0, other: [1] } } }],
-    ['request', { jsonrpc: '2.0', id: 1, method: 'x', params: { _meta: { [RELATED_TASK]: { taskId: '' } } } }],
+    [
+      'request',
+      {
+        jsonrpc: '2.0',
+        id: -(2 ** 53 - 1),
+        method: 'x',
+        params: { _meta: { progressToken: 0, other: [1] } },
+      },
+    ],
+    [
+      'request',
+      { jsonrpc: '2.0', id: 1, method: 'x', params: { _meta: { [RELATED_TASK]: { taskId: '' } } } },
+    ],
     ['notification', { jsonrpc: '2.0', method: 'notifications/initialized' }],
     ['notification', { jsonrpc: '2.0', method: 'x', params: { a: null } }],
     ['response', { jsonrpc: '2.0', id: 1, result: {} }],
@@ -60,7 +72,8 @@ describe('accepted', () => {
   })
 
   test('__proto__ members are data, and change nothing', () => {
-    const text = '{"__proto__":{"id":7,"polluted":1},"jsonrpc":"2.0","method":"x","params":{"__proto__":{"_meta":4}}}'
+    const text =
+      '{"__proto__":{"id":7,"polluted":1},"jsonrpc":"2.0","method":"x","params":{"__proto__":{"_meta":4}}}'
     const { kind, message } = only(JSON.parse(text))
     expect(kind).toBe('notification')
     expect(Object.getPrototypeOf(message)).toBe(Object.prototype)
@@ -128,14 +141,22 @@ describe('refused', () => {
     ['a null result', { jsonrpc: '2.0', id: 1, result: null }, null],
     ['an array result', { jsonrpc: '2.0', id: 1, result: [] }, null],
     ['a result with bad _meta', { jsonrpc: '2.0', id: 1, result: { _meta: 'x' } }, null],
-    ['a result with a bad progress token', { jsonrpc: '2.0', id: 1, result: { _meta: { progressToken: {} } } }, null],
+    [
+      'a result with a bad progress token',
+      { jsonrpc: '2.0', id: 1, result: { _meta: { progressToken: {} } } },
+      null,
+    ],
     ['an error that is a string', { jsonrpc: '2.0', id: 1, error: 'x' }, null],
     ['an error without code', { jsonrpc: '2.0', id: 1, error: { message: 'm' } }, null],
     ['an error with a fractional code', { jsonrpc: '2.0', id: 1, error: { code: 0.5, message: 'm' } }, null],
     ['an error without message', { jsonrpc: '2.0', id: 1, error: { code: 1 } }, null],
     ['an error with id null', { jsonrpc: '2.0', id: null, error: { code: 1, message: 'm' } }, null],
   ])('%s', (_, value, id) => {
-    expect(parseMessages(value)).toEqual({ ok: false, message: expect.stringMatching(/^Invalid Request: ./), id })
+    expect(parseMessages(value)).toEqual({
+      ok: false,
+      message: expect.stringMatching(/^Invalid Request: ./),
+      id,
+    })
   })
 
   test('a refusal in a batch says which message', () => {
@@ -149,10 +170,16 @@ describe('refused', () => {
 const mostly = <T>(usual: fc.Arbitrary<T>): fc.Arbitrary<unknown> =>
   fc.oneof({ weight: 9, arbitrary: usual }, { weight: 1, arbitrary: fc.jsonValue() })
 const rarely = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
-  fc.option(value, { freq: 1, nil: undefined }).chain((one) => fc.constantFrom(one, undefined, undefined, undefined))
+  fc
+    .option(value, { freq: 1, nil: undefined })
+    .chain((one) => fc.constantFrom(one, undefined, undefined, undefined))
 const id = mostly(fc.oneof(fc.string(), fc.integer(), fc.maxSafeInteger(), fc.double()))
 const meta = fc.record(
-  { progressToken: id, [RELATED_TASK]: mostly(fc.record({ taskId: mostly(fc.string()) })), other: fc.jsonValue() },
+  {
+    progressToken: id,
+    [RELATED_TASK]: mostly(fc.record({ taskId: mostly(fc.string()) })),
+    other: fc.jsonValue(),
+  },
   { requiredKeys: [] },
 )
 const body = mostly(
@@ -164,7 +191,12 @@ const body = mostly(
 const method = mostly(fc.string())
 const error = mostly(
   fc.record(
-    { code: mostly(fc.integer()), message: mostly(fc.string()), data: rarely(fc.jsonValue()), extra: rarely(fc.jsonValue()) },
+    {
+      code: mostly(fc.integer()),
+      message: mostly(fc.string()),
+      data: rarely(fc.jsonValue()),
+      extra: rarely(fc.jsonValue()),
+    },
     { requiredKeys: ['code', 'message', 'data', 'extra'] },
   ),
 )
@@ -190,12 +222,17 @@ const message: fc.Arbitrary<unknown> = fc
   .tuple(shape, fc.option(surplus, { freq: 2, nil: {} }), rarely(fc.jsonValue()))
   .map(([base, more, proto]) => {
     const text = JSON.stringify({ ...base, ...JSON.parse(JSON.stringify(more)) })
-    return JSON.parse(proto === undefined ? text : text.replace(/\}$/, `,"__proto__":${JSON.stringify(proto)}}`))
+    return JSON.parse(
+      proto === undefined ? text : text.replace(/\}$/, `,"__proto__":${JSON.stringify(proto)}}`),
+    )
   })
 
 test('whatever is accepted, both SDKs recognize as the same kind of message', () => {
   const seen = { request: 0, notification: 0, response: 0, refused: 0 }
-  const value = fc.oneof({ weight: 9, arbitrary: message }, { weight: 1, arbitrary: fc.array(message, { maxLength: 2 }) })
+  const value = fc.oneof(
+    { weight: 9, arbitrary: message },
+    { weight: 1, arbitrary: fc.array(message, { maxLength: 2 }) },
+  )
   fc.assert(
     fc.property(value, (raw) => {
       const parsed = parseMessages(raw)

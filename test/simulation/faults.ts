@@ -38,7 +38,7 @@ function clockLike(clock: Clock, changes: Partial<Clock>): Clock {
     now: () => clock.now(),
     wallTime: () => clock.wallTime(),
     setTimer: (callback, delay) => clock.setTimer(callback, delay),
-    afterInput: (callback) => clock.afterInput(callback),
+    afterInput: (callback, longest) => clock.afterInput(callback, longest),
     ...changes,
   }
 }

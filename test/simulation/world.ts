@@ -140,7 +140,7 @@ export class World implements Surroundings {
       now: () => Math.round(clock.now() * 1024) / 1024,
       wallTime: () => clock.wallTime(),
       setTimer: (callback, delay) => clock.setTimer(callback, delay),
-      afterInput: (callback) => clock.afterInput(callback),
+      afterInput: (callback, longest) => clock.afterInput(callback, longest),
     }
     const memory = (): EventLog =>
       new MemoryEventLog(exact, {

@@ -239,11 +239,11 @@ export class CountingClock implements Clock {
     }
   }
 
-  afterInput(callback: () => void): void {
+  afterInput(callback: () => void, longest: number): void {
     this.#pending += 1
     this.#clock.afterInput(() => {
       this.#pending -= 1
       callback()
-    })
+    }, longest)
   }
 }

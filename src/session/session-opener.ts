@@ -1,0 +1,108 @@
+/** Opens sessions: admission first, the table only after `initialize` has succeeded. */
+
+import type { Exchange } from '../http/exchange.ts'
+import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import type { JsonRpcRequest, ResponseMode } from '../types.ts'
+import type { Caller } from './http-front.ts'
+import { openSession, recordAnswer } from './opening.ts'
+import { PostAnswer } from './post-answer.ts'
+import { jsonSize } from './posted.ts'
+import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
+import { ALREADY_INITIALIZED, FULL } from './refusals.ts'
+import type { Runtime } from './runtime.ts'
+import { Session } from './session.ts'
+import { newRecord } from './session-record.ts'
+import type { SessionTable } from './session-table.ts'
+
+/** What opening a session needs of its manager. */
+export interface OpeningHost {
+  readonly runtime: Runtime
+  readonly table: SessionTable
+  /** Every attempt on its way, as what makes it fail. */
+  readonly openings: Set<(refusal: Refusal) => void>
+  /** Whether the app is closing. */
+  readonly draining: boolean
+  /** Sends a refusal and tells of it. */
+  refuse(exchange: Exchange, refusal: Refusal): void
+}
+
+/** Opens the sessions of one manager. */
+export class SessionOpener {
+  readonly #host: OpeningHost
+  readonly #single: boolean
+  readonly #newSessionId: () => string
+  #everOpened = false
+
+  /** `single`: one session ever; `newSessionId` makes the ids. */
+  constructor(host: OpeningHost, single: boolean, newSessionId: () => string) {
+    this.#host = host
+    this.#single = single
+    this.#newSessionId = newSessionId
+  }
+
+  /** Serves an `initialize`. Resolves when it is answered or refused. */
+  async open(exchange: Exchange, caller: Caller, request: JsonRpcRequest, mode: ResponseMode): Promise<void> {
+    const { options, hub, clock } = this.#host.runtime
+    if (jsonSize(request.params) > options.maxInitializeSize) {
+      this.#host.refuse(exchange, {
+        status: 400,
+        code: JsonRpcErrorCode.INVALID_REQUEST,
+        message: `Invalid Request: the params of initialize must not exceed ${options.maxInitializeSize} bytes`,
+        cause: 'initialize',
+        option: 'maxInitializeSize',
+        id: request.id,
+      })
+      return
+    }
+    if (this.#single && this.#everOpened)
+      return this.#host.refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
+    if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
+    // May be an author's, and throw: nothing is reserved yet.
+    const id = this.#newSessionId()
+    const slot = this.#host.table.reserve(caller.principal)
+    if (typeof slot === 'string')
+      return this.#host.refuse(exchange, { ...FULL, option: slot, id: request.id })
+    this.#everOpened = true
+    const record = newRecord(id, caller.principal, clock.wallTime(), request.params)
+    const session = new Session(this.#host.runtime, record, this.#host.table, false)
+    const { authInfo } = caller
+    const openings = this.#host.openings
+    let outcome = await openSession({ session, exchange, authInfo, id: request.id, openings }, request)
+    // The app may have been closed between the server's answer and now.
+    if (this.#host.draining && outcome.kind === 'done')
+      outcome = { kind: 'failed', refusal: { ...SHUTTING_DOWN, id: request.id } }
+    if (outcome.kind === 'failed') this.#host.refuse(exchange, outcome.refusal)
+    const response = outcome.kind === 'done' ? outcome.value : undefined
+    const succeeded = response !== undefined && recordAnswer(session, response)
+    const opened = succeeded && !exchange.closed && session.state === 'opening'
+    if (!opened) {
+      slot.release()
+      session.close('failed', 'initialize did not succeed')
+      // Nothing was connected, so nothing is used up.
+      if (session.instance === undefined) this.#everOpened = false
+      // An error of the server's own is passed on; it travels like any answer, but without an id.
+      if (response !== undefined)
+        new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(
+          request,
+          response,
+        )
+      return
+    }
+    this.#host.table.register(session, slot)
+    session.open()
+    if (hub.active) {
+      hub.emit({
+        type: 'session.opened',
+        time: clock.wallTime(),
+        session: record.id,
+        principal: record.principal,
+        client: session.client,
+        protocolVersion: record.protocolVersion,
+        address: exchange.remoteAddress,
+      })
+    }
+    exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
+    const hold = session.clock.hold('exchange')
+    new PostAnswer(session, exchange, hold, 1, false, mode).answer(request, response)
+  }
+}
