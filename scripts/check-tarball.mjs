@@ -90,41 +90,65 @@ execFileSync(node, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconf
 })
 console.log('the types resolve, those of the dependencies included')
 
+// The README's ten lines as they stand, on a free port, as a module of either kind.
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+const [, tenLines] = /```js\n\/\/ server\.js\n(.*?)```/s.exec(readme) ?? []
+if (tenLines === undefined) throw new Error('the README has no ten lines any more')
+const asked = tenLines
+  .replace('await runHttp(', 'const handle = await runHttp(')
+  .replace('port: 3000', 'port: 0')
+const asModule = `${asked}\nconsole.log(handle.url)\n`
+const asCommonJs = `${asModule
+  .replace(/^import (\{.*\}) from ('.*')$/gm, 'const $1 = require($2)')
+  .replace('const handle = await', 'void (async () => {\nconst handle = await')}})()\n`
+for (const [name, code] of [
+  ['ten-lines.mjs', asModule],
+  ['ten-lines.cjs', asCommonJs],
+]) {
+  writeFileSync(join(project, name), code)
+  await servesAndStops(name, [name])
+}
+
 const bin = join(project, 'node_modules/.bin/sojourn')
 const first = readFileSync(bin, 'utf8').split('\n', 1)[0]
 if (first !== '#!/usr/bin/env node') throw new Error(`the binary begins with ${first}`)
 exec(node, [bin, '--help'])
 
-const server = spawn(node, [bin, 'serve', 'server.mjs', '--port', '0'], {
-  cwd: project,
-  stdio: ['ignore', 'pipe', 'inherit'],
-})
-const timer = setTimeout(() => server.kill('SIGKILL'), 30_000)
-const exited = once(server, 'exit')
-const [url] = await Promise.race([
-  once(createInterface({ input: server.stdout }), 'line'),
-  exited.then(() => [undefined]),
-])
-if (url === undefined) throw new Error('sojourn serve ended before it was ready')
-const answer = await fetch(url, {
-  method: 'POST',
-  headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
-  body: JSON.stringify({
-    jsonrpc: '2.0',
-    id: 1,
-    method: 'initialize',
-    params: {
-      protocolVersion: '2025-11-25',
-      capabilities: {},
-      clientInfo: { name: 'tarball', version: '1' },
-    },
-  }),
-})
-const body = await answer.text()
-if (answer.status !== 200 || !body.includes('"serverInfo"'))
-  throw new Error(`initialize: ${answer.status} ${body}`)
-server.kill('SIGTERM')
-const [code, signal] = await exited
-clearTimeout(timer)
-if (code !== 0) throw new Error(`sojourn serve ended with ${code ?? signal} after SIGTERM`)
-console.log('sojourn serve opens a session and stops cleanly')
+await servesAndStops('sojourn serve', [bin, 'serve', 'server.mjs', '--port', '0'])
+
+/** Starts a server that prints its URL, opens a session on it, and sends SIGTERM. */
+async function servesAndStops(name, args) {
+  const server = spawn(node, args, {
+    cwd: project,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const timer = setTimeout(() => server.kill('SIGKILL'), 30_000)
+  const exited = once(server, 'exit')
+  const [url] = await Promise.race([
+    once(createInterface({ input: server.stdout }), 'line'),
+    exited.then(() => [undefined]),
+  ])
+  if (url === undefined) throw new Error(`${name} ended before it was ready`)
+  const answer = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
+    body: JSON.stringify({
+      jsonrpc: '2.0',
+      id: 1,
+      method: 'initialize',
+      params: {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        clientInfo: { name: 'tarball', version: '1' },
+      },
+    }),
+  })
+  const body = await answer.text()
+  if (answer.status !== 200 || !body.includes('"serverInfo"'))
+    throw new Error(`${name}: initialize: ${answer.status} ${body}`)
+  server.kill('SIGTERM')
+  const [code, signal] = await exited
+  clearTimeout(timer)
+  if (code !== 0) throw new Error(`${name} ended with ${code ?? signal} after SIGTERM`)
+  console.log(`${name} opens a session and stops cleanly`)
+}
