@@ -316,6 +316,8 @@ test('a host that merely contains an allowed name never passes', () => {
       (before, name, after) => {
         const host = before + name + after
         const exact = new RegExp(`^${name.replace(/[.[\]]/g, '\\$&')}\\.?(:\\d+)?$`)
+        // A digit more makes another loopback address of one: all of 127.0.0.0/8 is.
+        if (/^127(\.\d{1,3}){3}\.?(:\d+)?$/.test(host)) return
         if (before !== '' || !exact.test(host)) expect(guard.check(host, undefined, true).ok).toBe(false)
       },
     ),
