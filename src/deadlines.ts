@@ -30,6 +30,11 @@ export abstract class Deadline {
   /** @internal */ previous: Deadline | undefined
   /** @internal */ heapIndex = -1
 
+  /** Whether what waits in sockets is read before it comes due, because a request there would put it off. */
+  get yieldsToInput(): boolean {
+    return false
+  }
+
   /** Called once, when it is due; it is disarmed by then. */
   abstract onDue(): void
 
@@ -131,10 +136,8 @@ export class Deadlines {
 
   readonly #onTimer = (): void => {
     this.#timer = undefined
-    const late = this.#clock.now() - this.#timerDue
     this.#timerDue = Number.POSITIVE_INFINITY
-    // The event loop may have been blocked until now, and requests that would hold a session wait in sockets. They are read first.
-    this.#afterInput(late)
+    this.#run(Number.NEGATIVE_INFINITY)
   }
 
   /** The later the timer, the more may wait; but a loop that is merely busy must not put off what is due. */
@@ -160,7 +163,7 @@ export class Deadlines {
   }
 
   /** `inputReadAt`: what waited in sockets at this time has been read. What came due later has input of its own to wait for. */
-  #run(inputReadAt: number = Number.POSITIVE_INFINITY): void {
+  #run(inputReadAt: number): void {
     const started = this.#clock.now()
     while (true) {
       const now = this.#clock.now()
@@ -171,7 +174,8 @@ export class Deadlines {
         if (earliest.due < this.#timerDue) this.#schedule(earliest.due)
         return
       }
-      if (earliest.due > inputReadAt) {
+      // The event loop may have been blocked until now, and requests that would hold a session wait in sockets: they are read first.
+      if (earliest.yieldsToInput && earliest.due > inputReadAt) {
         this.#cancelTimer()
         this.#afterInput(now - earliest.due)
         return
@@ -192,7 +196,7 @@ export class Deadlines {
 
   /** Handles what is due by now without waiting for the timer, for as long as one slice. */
   runDue(): void {
-    if (!this.#waitingForInput) this.#run()
+    if (!this.#waitingForInput) this.#run(Number.POSITIVE_INFINITY)
   }
 
   #earliest(): Deadline | undefined {

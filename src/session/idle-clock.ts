@@ -157,6 +157,11 @@ export class IdleClock extends Deadline {
     hold.previous = undefined
   }
 
+  /** @internal A request that waits in a socket holds the session, if it is accepted. */
+  override get yieldsToInput(): boolean {
+    return true
+  }
+
   /** @internal The deadline passed. */
   override onDue(): void {
     if (this.held) this.#overdue = true
