@@ -4,11 +4,11 @@ import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import type { ModernPost } from '../http/era.ts'
-import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { RequestOutcome } from '../session/events.ts'
 import type { Caller } from '../session/http-front.ts'
 import { callFactory } from '../session/instance.ts'
 import type { Refusal } from '../session/refusal.ts'
+import { NOT_CREATED, TOOK_TOO_LONG } from '../session/refusals.ts'
 import type { Runtime } from '../session/runtime.ts'
 import type { McpServerLike } from '../types.ts'
 import type { AnswerStream } from './answer-stream.ts'
@@ -16,20 +16,6 @@ import { RequestContext } from './request-context.ts'
 
 /** The method whose answer is a stream of announcements: it runs for as long as the client listens, so nobody waits for its end. */
 const LISTEN = 'subscriptions/listen'
-
-const TOOK_TOO_LONG = {
-  status: 504,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  cause: 'initialize',
-  option: 'initializeTimeout',
-} as const
-
-const NOT_CREATED: Refusal = {
-  status: 500,
-  code: JsonRpcErrorCode.INTERNAL_ERROR,
-  message: 'Internal error: the server could not be created',
-  cause: 'initialize',
-}
 
 /** One call: its server, and what can end it. */
 export class PerRequestCall {

@@ -8,6 +8,7 @@ import type { AuthInfo, JsonRpcRequest, JsonRpcResponse, RequestId } from '../ty
 import { MessageContext } from './message-context.ts'
 import { errorResponse } from './outbound.ts'
 import type { Refusal } from './refusal.ts'
+import { NOT_CREATED, TOOK_TOO_LONG } from './refusals.ts'
 import type { Answerable, AnswerSink } from './running-request.ts'
 import type { Session } from './session.ts'
 import { isObject } from './session-record.ts'
@@ -94,20 +95,6 @@ function run<T>(
         refuse(NOT_CREATED)
       })
   })
-}
-
-const TOOK_TOO_LONG = {
-  status: 504,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  cause: 'initialize',
-  option: 'initializeTimeout',
-} as const
-
-const NOT_CREATED: Refusal = {
-  status: 500,
-  code: JsonRpcErrorCode.INTERNAL_ERROR,
-  message: 'Internal error: the server could not be created',
-  cause: 'initialize',
 }
 
 const NOT_ANSWERED: Refusal = {

@@ -86,3 +86,19 @@ export function versionRefusal(version: string, supported: readonly string[]): R
     cause: 'protocol-version',
   }
 }
+
+/** Building the server, or its answer to `initialize`, took longer than it may; the message says how long that is. */
+export const TOOK_TOO_LONG = {
+  status: 504,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  cause: 'initialize',
+  option: 'initializeTimeout',
+} as const
+
+/** `createServer` did not do its part. */
+export const NOT_CREATED: Refusal = {
+  status: 500,
+  code: JsonRpcErrorCode.INTERNAL_ERROR,
+  message: 'Internal error: the server could not be created',
+  cause: 'initialize',
+}
