@@ -88,12 +88,12 @@ export function versionRefusal(version: string, supported: readonly string[]): R
 }
 
 /** Building the server, or its answer to `initialize`, took longer than it may; the message says how long that is. */
-export const TOOK_TOO_LONG = {
+export const TOOK_TOO_LONG: Omit<Refusal, 'message'> = {
   status: 504,
   code: JsonRpcErrorCode.SERVER_ERROR,
   cause: 'initialize',
   option: 'initializeTimeout',
-} as const
+}
 
 /** `createServer` did not do its part. */
 export const NOT_CREATED: Refusal = {
