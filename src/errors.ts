@@ -11,6 +11,7 @@
  * - `timeout`: the operation did not complete within its deadline.
  * - `module-load`: the module given to the command line cannot be loaded.
  * - `listen`: the HTTP server cannot listen where it was told to.
+ * - `store-unavailable`: the session store cannot be used, now or at all; the message says why and what to do.
  */
 export type SojournErrorCode =
   | 'invalid-factory'
@@ -21,6 +22,7 @@ export type SojournErrorCode =
   | 'timeout'
   | 'module-load'
   | 'listen'
+  | 'store-unavailable'
 
 /** Every error this package throws, except the `RangeError` / `TypeError` of a wrong option. */
 export class SojournError extends Error {
