@@ -19,23 +19,52 @@ Exits with 1 when a promise was broken.
 
 const RESULTS = fileURLToPath(new URL('../../bench/results/reliability.json', import.meta.url))
 
+/** What `parseArgs` gives for {@link OPTIONS}. */
+type Values = ReturnType<typeof parse>['values']
+
+/** What a test found: the figures to keep under its name, and whether its promises held. */
+interface Outcome {
+  readonly name: string
+  readonly figures: object
+  readonly held: boolean
+}
+
+/** By name; each prints what it found. */
+const TESTS: Readonly<Record<string, (values: Values) => Promise<Outcome>>> = { r7 }
+
+const OPTIONS = {
+  requests: { type: 'string', default: '1000000' },
+  http: { type: 'string', default: '20000' },
+  seed: { type: 'string', default: '1' },
+  help: { type: 'boolean', short: 'h', default: false },
+} as const
+
+function parse() {
+  return parseArgs({ allowPositionals: true, options: OPTIONS })
+}
+
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      requests: { type: 'string', default: '1000000' },
-      http: { type: 'string', default: '20000' },
-      seed: { type: 'string', default: '1' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  })
+  const { values, positionals } = parse()
   if (values.help || positionals.length === 0) {
     process.stdout.write(HELP)
     return values.help ? 0 : 2
   }
-  for (const name of positionals) {
-    if (name !== 'r7') throw new RangeError(`there is no test '${name}'; there is r7`)
+  const tests = positionals.map((name) => {
+    const run = TESTS[name]
+    if (run === undefined)
+      throw new RangeError(`there is no test '${name}'; there is ${Object.keys(TESTS).join(', ')}`)
+    return run
+  })
+  let held = true
+  for (const run of tests) {
+    const outcome = await run(values)
+    write(outcome.name, outcome.figures)
+    held &&= outcome.held
   }
+  return held ? 0 : 1
+}
+
+async function r7(values: Values): Promise<Outcome> {
   const seed = wholeNumber('seed', values.seed)
   const inProcess = await r7InProcess(wholeNumber('requests', values.requests), seed, progress)
   progress('')
@@ -43,8 +72,8 @@ async function main(): Promise<number> {
   const overHttp = await r7OverHttp(wholeNumber('http', values.http), seed, progress)
   progress('')
   print('R7 over HTTP', overHttp)
-  write('r7', { seed, inProcess, overHttp })
-  return inProcess.violations.length + overHttp.violations.length === 0 ? 0 : 1
+  const held = inProcess.violations.length + overHttp.violations.length === 0
+  return { name: 'r7', figures: { seed, inProcess, overHttp }, held }
 }
 
 function wholeNumber(name: string, text: string): number {
