@@ -22,7 +22,7 @@ import type {
 export type SettingGroup = 'Listening' | 'Security' | 'Sessions' | 'Streams' | 'Limits' | 'Command line'
 
 /** Options that have a flag and an environment variable besides {@link SessionOptions}. */
-type ListenKey = 'host' | 'port' | 'socket' | 'path' | 'httpKeepAliveTimeout'
+type ListenKey = 'host' | 'port' | 'socket' | 'path' | 'healthPath' | 'readyPath' | 'httpKeepAliveTimeout'
 type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat' | 'live'
 
 /** The name of a setting, as in code. */
@@ -112,6 +112,18 @@ const listenRows: Readonly<Record<ListenKey, Row>> = {
   port: integer('Listening', 3000, 'TCP port; 0 takes a free one', { min: 0, max: 65_535 }),
   socket: text('Listening', 'file', undefined, 'Unix socket to listen on instead of a port'),
   path: text('Listening', 'path', '/mcp', 'URL path of the endpoint'),
+  healthPath: text(
+    'Listening',
+    'path',
+    '/health',
+    'where 200 says that the process lives; the path of the endpoint turns it off',
+  ),
+  readyPath: text(
+    'Listening',
+    'path',
+    '/ready',
+    'where 200 or 503 says whether sessions open; the path of the endpoint turns it off',
+  ),
   httpKeepAliveTimeout: duration(
     'Listening',
     '75s',
@@ -165,6 +177,12 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
     zero: true,
     infinity: true,
   }),
+  restartGrace: duration(
+    'Sessions',
+    '10s',
+    'least reconnect delay told to clients when a server stops; up to twice that, so that not all come at once',
+    { zero: true },
+  ),
   maxSessions: integer('Sessions', 10_000, 'sessions at once', { infinity: true }),
   maxSessionsPerPrincipal: integer(
     'Sessions',
@@ -423,6 +441,8 @@ export interface ResolvedListenOptions {
   readonly port: number
   readonly socket: string | undefined
   readonly path: string
+  readonly healthPath: string
+  readonly readyPath: string
   /** Milliseconds; `Infinity` possible. */
   readonly httpKeepAliveTimeout: number
   readonly handleSignals: boolean

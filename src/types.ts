@@ -227,6 +227,11 @@ export interface SessionOptions {
   undeliveredRequestTimeout?: Duration
   /** How long running calls may go on after `close()` or SIGTERM; default 30 s. */
   drainTimeout?: Duration
+  /**
+   * Least reconnect delay told to clients when a server stops; default 10 s. Each is told a time of its own between this and twice this, so
+   * that they do not all come back at once. What clients are told otherwise (`retryInterval`) counts where it is longer.
+   */
+  restartGrace?: Duration
   /** Serve handshake clients without sessions: a server is built per POST, GET and DELETE are 405. Default false. */
   stateless?: boolean
   /**
@@ -320,6 +325,10 @@ export interface RunHttpOptions extends AppOptions {
   socket?: string
   /** URL path of the endpoint; default `/mcp`. */
   path?: string
+  /** URL path that answers 200 while the process lives; default `/health`. The path of the endpoint itself turns it off. */
+  healthPath?: string
+  /** URL path that answers 200 while sessions can be opened, else 503; default `/ready`. The path of the endpoint itself turns it off. */
+  readyPath?: string
   /** How long an idle HTTP connection is kept; default 75 s, longer than the balancers in front usually keep theirs. */
   httpKeepAliveTimeout?: Duration
   /** Whether SIGTERM and SIGINT drain and stop the server; default true. */

@@ -69,6 +69,7 @@ describe('the table', () => {
       detachedRequestTimeout: 600_000,
       undeliveredRequestTimeout: 10_000,
       drainTimeout: 30_000,
+      restartGrace: 10_000,
       stateless: false,
       protocolEras: 'both',
       responseMode: 'auto',
@@ -109,6 +110,8 @@ describe('the table', () => {
       port: 3000,
       socket: undefined,
       path: '/mcp',
+      healthPath: '/health',
+      readyPath: '/ready',
       httpKeepAliveTimeout: 75_000,
       handleSignals: true,
     })
