@@ -29,6 +29,11 @@ export interface App {
   readonly sessions: Sessions
   /** Tells clients of both eras that tools, prompts or resources changed: on GET streams and on `subscriptions/listen` streams. */
   readonly notify: Announcements
+  /**
+   * Whether sessions can be opened: not from `close()` on. What a readiness probe asks: `res.writeHead(app.ready ? 200 : 503).end()`.
+   * {@link runHttp} answers probes itself.
+   */
+  readonly ready: boolean
   /** Ends everything; running calls may finish within `drain` (default 0). Idempotent. */
   close(options?: { drain?: Duration }): Promise<void>
   /** As `close()`. */
@@ -57,6 +62,9 @@ export function httpApp(createServer: CreateServer, options: AppOptions = {}): A
     },
     sessions: manager.sessions,
     notify: manager.notify,
+    get ready() {
+      return manager.ready
+    },
     close: (closeOptions) => manager.close(closeOptions),
     [Symbol.asyncDispose]: () => manager.close(),
   }

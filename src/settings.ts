@@ -112,18 +112,8 @@ const listenRows: Readonly<Record<ListenKey, Row>> = {
   port: integer('Listening', 3000, 'TCP port; 0 takes a free one', { min: 0, max: 65_535 }),
   socket: text('Listening', 'file', undefined, 'Unix socket to listen on instead of a port'),
   path: text('Listening', 'path', '/mcp', 'URL path of the endpoint'),
-  healthPath: text(
-    'Listening',
-    'path',
-    '/health',
-    'where 200 says that the process lives; the path of the endpoint turns it off',
-  ),
-  readyPath: text(
-    'Listening',
-    'path',
-    '/ready',
-    'where 200 or 503 says whether sessions open; the path of the endpoint turns it off',
-  ),
+  healthPath: text('Listening', 'path', '/health', 'where 200 says that the process lives'),
+  readyPath: text('Listening', 'path', '/ready', 'where 200 or 503 says whether sessions can be opened'),
   httpKeepAliveTimeout: duration(
     'Listening',
     '75s',
@@ -177,12 +167,9 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
     zero: true,
     infinity: true,
   }),
-  restartGrace: duration(
-    'Sessions',
-    '10s',
-    'least reconnect delay told to clients when a server stops; up to twice that, so that not all come at once',
-    { zero: true },
-  ),
+  restartGrace: duration('Sessions', '10s', 'least reconnect delay told to clients when a server stops', {
+    zero: true,
+  }),
   maxSessions: integer('Sessions', 10_000, 'sessions at once', { infinity: true }),
   maxSessionsPerPrincipal: integer(
     'Sessions',

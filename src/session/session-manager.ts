@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 
 import { systemClock } from '../clock.ts'
-import { DeadlineCall, Deadlines } from '../deadlines.ts'
+import { Deadlines } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import { FIRST_MODERN_VERSION, type ModernPost, unsupportedRevision } from '../http/era.ts'
 import type { Exchange } from '../http/exchange.ts'
@@ -41,11 +41,9 @@ import { randomSessionId } from './session-record.ts'
 import { SessionTable } from './session-table.ts'
 import { type OpeningHost, SessionOpener } from './session-opener.ts'
 import { Sessions } from './sessions.ts'
+import { Shutdown } from './shutdown.ts'
 import { StatelessServing } from './stateless.ts'
 import { checkVersion } from './version-check.ts'
-
-/** How long closing sessions may go on before the event loop gets a turn, in milliseconds. */
-const CLOSE_SLICE = 8
 
 /**
  * Serves MCP over Streamable HTTP with sessions that end when they should. Usable once made; one per endpoint; two in one process
@@ -69,10 +67,8 @@ export class StreamableHTTPSessionManager {
   readonly #stateless: StatelessServing
   /** Every `initialize` on its way, as what makes it fail. */
   readonly #openings = new Set<(refusal: Refusal) => void>()
-  #draining = false
-  #closed = false
+  readonly #shutdown: Shutdown
   #warnedOfUse = false
-  #closing: Promise<void> | undefined
 
   /**
    * @param createServer builds one server per session
@@ -122,10 +118,23 @@ export class StreamableHTTPSessionManager {
       sessions: () => this.#table.values(),
       listeners: this.#perRequest?.listeners ?? [],
     })
+    this.#shutdown = new Shutdown({
+      runtime: this.#runtime,
+      sessions: this.sessions,
+      notify: this.notify,
+      perRequest: this.#perRequest,
+      openings: this.#openings,
+      all: () => this.#all(),
+    })
+  }
+
+  *#all(): Iterable<Session> {
+    yield* this.#table.values()
+    yield* this.#stateless.sessions
   }
 
   #openingHost(): OpeningHost {
-    const isDraining = (): boolean => this.#draining
+    const isDraining = (): boolean => this.#shutdown.state !== 'serving'
     return {
       runtime: this.#runtime,
       table: this.#table,
@@ -182,43 +191,22 @@ export class StreamableHTTPSessionManager {
     }
   }
 
+  /** Whether sessions can be opened: not from `close()` on. What `/ready` tells, for those with an HTTP server of their own. */
+  get ready(): boolean {
+    return this.#shutdown.state === 'serving'
+  }
+
   /**
-   * Ends everything: no new sessions from now on, running calls may finish within `drain` (default 0: they do not), then every session
-   * ends with the reason `shutdown`. Idempotent; later calls wait for the first.
+   * Ends everything: no new sessions from now on, running calls may finish within `drain` (default 0: they do not), GET streams end in
+   * batches with a hint when to come back, then every session ends with the reason `shutdown`. Idempotent; later calls wait for the first.
    */
   close(options?: { drain?: Duration }): Promise<void> {
-    if (this.#closing !== undefined) return this.#closing
-    const drain = options?.drain === undefined ? 0 : durationArgument('drain', options.drain)
-    this.#draining = true
-    this.#perRequest?.drain()
-    // What is not open by now will not be: nobody has to wait for it.
-    for (const refuse of [...this.#openings]) refuse(SHUTTING_DOWN)
-    this.#closing = this.#shutDown(drain)
-    return this.#closing
+    return this.#shutdown.begin(options?.drain === undefined ? 0 : durationArgument('drain', options.drain))
   }
 
   /** As {@link StreamableHTTPSessionManager.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
-  }
-
-  async #shutDown(drain: number): Promise<void> {
-    const { clock, load } = this.#runtime
-    if (drain > 0 && load.running > 0) await untilIdle(this.#runtime, drain)
-    this.notify.close()
-    await this.#perRequest?.close()
-    let sliceStart = clock.now()
-    const { retryInterval } = this.#runtime.options
-    for (const session of [...this.#table.values(), ...this.#stateless.sessions]) {
-      session.close('shutdown', undefined, retryInterval)
-      if (clock.now() - sliceStart < CLOSE_SLICE) continue
-      await new Promise<void>((resolve) => clock.afterInput(resolve, 0))
-      sliceStart = clock.now()
-    }
-    this.sessions.end()
-    this.#closed = true
-    // A log that was given may serve others: it is its owner's to close.
-    if (this.#runtime.options.eventLog === undefined) await this.#runtime.eventLog?.close()
   }
 
   #warnOfUseAfterClose(): void {
@@ -230,8 +218,8 @@ export class StreamableHTTPSessionManager {
   }
 
   async #serve(exchange: Exchange): Promise<void> {
-    if (this.#draining) exchange.commonHeaders = CLOSE_CONNECTION
-    if (this.#closed) this.#warnOfUseAfterClose()
+    if (this.#shutdown.state !== 'serving') exchange.commonHeaders = CLOSE_CONNECTION
+    if (this.#shutdown.state === 'over') this.#warnOfUseAfterClose()
     const admitted = this.#front.admit(exchange)
     if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
     if (admitted.kind !== 'pass') return
@@ -326,6 +314,9 @@ export class StreamableHTTPSessionManager {
     if (session === undefined || hold === undefined || session.state !== 'open') return refuse(NOT_FOUND)
     const version = checkVersion(exchange, session)
     if (version !== undefined) return refuse(version)
+    // Answers to what running calls ask still come through.
+    const asks = this.#shutdown.state === 'ending' && parsed.messages.some(({ kind }) => kind === 'request')
+    if (asks) return refuse(SHUTTING_DOWN)
     const post: Post = {
       exchange,
       authInfo: caller.authInfo,
@@ -428,17 +419,5 @@ function memoryLog(options: Runtime['options'], clock: Runtime['clock']): Memory
     maxEvents: options.eventLogMaxEvents,
     maxAge: options.eventLogMaxAge,
     maxTotalBytes: options.eventLogMaxTotalBytes,
-  })
-}
-
-/** Waits until nothing runs, or until the drain time is over. */
-function untilIdle(runtime: Runtime, drain: number): Promise<void> {
-  return new Promise((resolve) => {
-    const deadline = new DeadlineCall(resolve)
-    runtime.deadlines.arm(deadline, drain)
-    void runtime.load.idle().then(() => {
-      runtime.deadlines.disarm(deadline)
-      resolve()
-    })
   })
 }

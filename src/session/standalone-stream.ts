@@ -143,9 +143,9 @@ export class StandaloneStream implements SseConnectionOwner {
     })
   }
 
-  /** Ends the connection; the client may come back. */
-  endConnection(): void {
-    this.#stream.endConnection(this.#session.runtime.options.retryInterval)
+  /** Ends the connection; the client may come back, after `retry` milliseconds. */
+  endConnection(retry: number = this.#session.runtime.options.retryInterval): void {
+    this.#stream.endConnection(retry)
   }
 
   /** What still waits for a log that answers later. */

@@ -21,10 +21,11 @@ const ZERO_TOO = new Set([
   'drainTimeout',
   'evictableAfter',
   'jsonResponseWindow',
+  'restartGrace',
   'retryInterval',
   'undeliveredRequestTimeout',
 ])
-const NEVER_INFINITE = new Set(['jsonResponseWindow', 'retryInterval'])
+const NEVER_INFINITE = new Set(['jsonResponseWindow', 'restartGrace', 'retryInterval'])
 
 const durations = settings.filter(({ rule, scope }) => rule.kind === 'duration' && scope === 'app')
 
