@@ -96,8 +96,11 @@ const EVENT_BYTES = 100
 /** Fewer bytes than the head of an event stream has, and its priming event. */
 const HEAD_BYTES = 250
 
+/** A replay that is to be cut has so many events at least, where there are any left. */
+const FEWEST_REPLAYED = 3
+
 /** How long anything is waited for, in milliseconds: what takes longer hangs. */
-const DEADLINE = 30_000
+const DEADLINE = 10_000
 
 /** How long a client waits that was told to, in milliseconds. */
 const REFUSED_WAIT = 1000
@@ -379,7 +382,9 @@ class StreamClient {
       if (plan.how === 'silence') attempt.connection.destroy()
       await within(attempt.over, `the end of a connection after ${plan.how}`)
 
-      const more = next === undefined ? options.events : plan.missing
+      // A replay can only be cut where there is one.
+      const more =
+        next === undefined ? options.events : Math.max(plan.missing, next.inReplay ? FEWEST_REPLAYED : 0)
       await this.#emit(Math.max(0, more - (this.#emitted - this.#last)))
       // A result is an event like others: half of the clients miss it, the others see it come.
       const missesResult = next === undefined && random.chance(0.5)
@@ -389,9 +394,7 @@ class StreamClient {
       const during = this.#emit(next === undefined ? 0 : plan.during)
       const gone = attempt
       attempt = await this.#resume(
-        next?.inReplay === true
-          ? { bytes: random.int(0, HEAD_BYTES + missing * EVENT_BYTES), how: next.how }
-          : undefined,
+        next?.inReplay === true ? { bytes: this.#bytesOfReplay(missing), how: next.how } : undefined,
       )
       if (missing > 0) result.resumesWithGap += 1
       if (attempt.cut === undefined) {
@@ -435,6 +438,14 @@ class StreamClient {
       missing: timedAt.has(index) ? TIMED : random.int(0, Math.floor(0.8 * share)),
       during: random.int(0, Math.floor(0.3 * share)),
     }))
+  }
+
+  /** After how many bytes a replay is cut: anywhere, or between its priming event and the first that it replays. */
+  #bytesOfReplay(missing: number): number {
+    const most = HEAD_BYTES + missing * EVENT_BYTES
+    const random = this.#random
+    if (random.chance(0.5)) return random.int(0, most)
+    return random.int(Math.min(HEAD_BYTES, most), Math.min(HEAD_BYTES + 2 * EVENT_BYTES, most))
   }
 
   /** Has events sent; resolves when the log has them. */
@@ -546,10 +557,13 @@ class StreamClient {
   #numberOf(data: string): number | undefined {
     const message = JSON.parse(data) as {
       id?: unknown
+      method?: string
       result?: unknown
       params?: { progress?: number; message?: string; data?: { stream: number; n: number } }
     }
     const { params } = message
+    // The server looks whether its peer is there; a client that never answers is left alone.
+    if (message.method === 'ping') return undefined
     const n =
       message.id === this.#callId && message.result !== undefined
         ? this.#total
