@@ -8,16 +8,11 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import http from 'node:http'
-import { connect, createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { McpServer } from '@modelcontextprotocol/server'
-import { createParser } from 'eventsource-parser'
-import { z } from 'zod'
-import { httpApp } from '../src/index.ts'
+import { callWait, closeAll, expect, freePort, listening, open, seconds, send, serve } from './proxies.mjs'
 
 const { values } = parseArgs({ options: { 'read-timeout': { type: 'string', default: '2' } } })
 const readTimeout = Number(values['read-timeout']) * 1000
@@ -31,7 +26,6 @@ const quiet = readTimeout * 1.5
 /** What may pass between sending an event and its arrival where nothing holds it back. */
 const prompt = 500
 const NOBODY = 65_534
-const PUBLIC_NAME = 'mcp.example.com'
 
 let failures = 0
 async function check(name, body) {
@@ -41,10 +35,6 @@ async function check(name, body) {
     failures += 1
     console.log(`FAIL  ${name}: ${error instanceof Error ? error.message : String(error)}`)
   }
-}
-
-function expect(condition, otherwise) {
-  if (!condition) throw new Error(otherwise)
 }
 
 // ── nginx ──
@@ -95,153 +85,6 @@ http {
 `
 }
 
-async function freePort() {
-  const server = createTcpServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address()
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function listening(port, child) {
-  const until = Date.now() + 10_000
-  while (Date.now() < until && child.exitCode === null) {
-    const socket = connect(port, '127.0.0.1')
-    const up = await once(socket, 'connect').then(
-      () => true,
-      () => false,
-    )
-    socket.destroy()
-    if (up) return
-    await delay(50)
-  }
-  throw new Error('nginx does not listen')
-}
-
-// ── What it stands in front of ──
-
-const waitInput = z.object({ ms: z.number() })
-const closers = []
-
-async function serve(options) {
-  const app = httpApp(
-    () => {
-      const server = new McpServer(
-        { name: 'behind-nginx', version: '1.0.0' },
-        { capabilities: { tools: { listChanged: true }, logging: {} } },
-      )
-      server.registerTool('wait', { inputSchema: waitInput }, async ({ ms }, { mcpReq }) => {
-        await delay(ms, undefined, { signal: mcpReq.signal })
-        return { content: [{ type: 'text', text: `waited ${ms} ms` }] }
-      })
-      return server
-    },
-    { keepAliveInterval, allowedHosts: [PUBLIC_NAME], ...options },
-  )
-  const server = http.createServer(app.node).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  closers.push(async () => {
-    await app.close()
-    server.closeAllConnections()
-    server.close()
-  })
-  return { app, port: server.address().port }
-}
-
-// ── A client that sees what travels ──
-
-/** Sends one request through nginx and resolves with its head; `events` fills up as they arrive. */
-async function send(
-  port,
-  path,
-  { method = 'POST', session, body, lastEventId, headers = {}, ...socket } = {},
-) {
-  const request = http.request({
-    host: '127.0.0.1',
-    port,
-    path: `/${path}`,
-    method,
-    agent: false,
-    ...socket,
-    headers: {
-      host: PUBLIC_NAME,
-      accept: method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream',
-      'mcp-protocol-version': '2025-11-25',
-      ...(body && { 'content-type': 'application/json' }),
-      ...(session && { 'mcp-session-id': session }),
-      ...(lastEventId && { 'last-event-id': lastEventId }),
-      ...headers,
-    },
-  })
-  request.end(body && JSON.stringify(body))
-  const [response] = await once(request, 'response')
-  const events = []
-  let text = ''
-  let wake = () => {}
-  const parser = createParser({
-    onEvent: (event) => {
-      events.push({ ...event, at: performance.now() })
-      wake()
-    },
-  })
-  response.on('error', () => {})
-  const ended = new Promise((resolve) => response.once('close', () => resolve(performance.now())))
-  response.setEncoding('utf8').on('data', (chunk) => {
-    text += chunk
-    parser.feed(chunk)
-  })
-  return {
-    status: response.statusCode,
-    headers: response.headers,
-    events,
-    ended,
-    text: async () => (await ended, text),
-    close: () => request.destroy(),
-    /** The first event whose data holds `part`, or undefined when none came in time. */
-    async event(part, ms) {
-      const until = performance.now() + ms
-      for (;;) {
-        const found = events.find(({ data }) => data.includes(part))
-        const left = until - performance.now()
-        if (found !== undefined || left <= 0 || response.closed) return found
-        const timer = new AbortController()
-        await Promise.race([
-          new Promise((resolve) => (wake = resolve)),
-          ended,
-          delay(left, undefined, { signal: timer.signal }).catch(() => {}),
-        ])
-        timer.abort()
-      }
-    },
-  }
-}
-
-async function open(port, path, options) {
-  const params = {
-    protocolVersion: '2025-11-25',
-    capabilities: {},
-    clientInfo: { name: 'check', version: '1' },
-  }
-  const answer = await send(port, path, {
-    ...options,
-    body: { jsonrpc: '2.0', id: 1, method: 'initialize', params },
-  })
-  await answer.text()
-  expect(answer.status === 200, `initialize was answered ${answer.status}`)
-  const session = answer.headers['mcp-session-id']
-  const initialized = { jsonrpc: '2.0', method: 'notifications/initialized' }
-  await (await send(port, path, { session, body: initialized })).text()
-  return session
-}
-
-function callWait(port, path, session, ms) {
-  const body = { jsonrpc: '2.0', id: 2, method: 'tools/call', params: { name: 'wait', arguments: { ms } } }
-  return send(port, path, { session, body })
-}
-
-const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`
-
 // ── The checks ──
 
 const version = ensureNginx()
@@ -251,10 +94,10 @@ console.log(
 
 const folder = mkdtempSync(join(tmpdir(), 'sojourn-nginx-'))
 chmodSync(folder, 0o777) // for nobody, who runs nginx where we are root
-const steady = await serve({ trustedProxies: 1 })
+const steady = await serve({ keepAliveInterval, trustedProxies: 1 })
 const silent = await serve({ keepAliveInterval: Infinity })
-const rotating = await serve({ streamMaxAge: 700, retryInterval: 50 })
-const stranger = await serve({ allowedHosts: [] })
+const rotating = await serve({ keepAliveInterval, streamMaxAge: 700, retryInterval: 50 })
+const stranger = await serve({ keepAliveInterval, allowedHosts: [] })
 const port = await freePort()
 const file = join(folder, 'nginx.conf')
 writeFileSync(
@@ -433,7 +276,7 @@ try {
 } finally {
   nginx.kill('SIGTERM')
   await exited
-  await Promise.all(closers.map((close) => close()))
+  await closeAll()
   if (failures > 0) console.log(`\nnginx's error log:\n${readFileSync(join(folder, 'error.log'), 'utf8')}`)
   rmSync(folder, { recursive: true })
 }

@@ -68,6 +68,16 @@ export async function serveProbe(
         if (result.get === 'refused' && req.method === 'GET') res.writeHead(405, { Allow: 'POST' }).end()
         else handle(req, res)
       },
+      fetchListener: (handle) => async (incoming) => {
+        const { method, headers } = incoming
+        const request = { method, lastEventId: headers.get('last-event-id') ?? undefined }
+        requests.add(request)
+        const refused = result.get === 'refused' && method === 'GET'
+        const response = refused
+          ? new Response(null, { status: 405, headers: { Allow: 'POST' } })
+          : await handle(incoming)
+        return withEnd(response, (status) => answered.add({ ...request, status }))
+      },
     },
   )
   const result: ServedProbe = {
@@ -83,4 +93,27 @@ export async function serveProbe(
   }
   served.app.sessions.subscribe((event) => events.add(event))
   return result
+}
+
+/** A response that tells when it has ended: read to its end, or left. */
+function withEnd(response: Response, ended: (status: number) => void): Response {
+  const { status, body, headers } = response
+  if (body === null) {
+    ended(status)
+    return response
+  }
+  const reader = body.getReader()
+  const watched = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await reader.read()
+      if (!done) return controller.enqueue(value)
+      ended(status)
+      controller.close()
+    },
+    cancel(reason) {
+      ended(status)
+      return reader.cancel(reason)
+    },
+  })
+  return new Response(watched, { status, headers })
 }

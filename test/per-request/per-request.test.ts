@@ -14,6 +14,9 @@ import { SDKS } from '../support/sdk-servers.ts'
 import { serve, type Served } from '../support/serve.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 
+const MIB = 1024 * 1024
+/** Where the first of several writes has left by the time the watch looks, what followed it has a minute from then. */
+const SECOND_LOOK = 60_001
 const PROGRESS = { _meta: { progressToken: 'p' } }
 
 /** A server whose tool `run` does what the test says. */
@@ -402,7 +405,7 @@ describe('closing the response is cancellation', () => {
     await within(closed.promise, 'the end of the server')
   })
 
-  test('a peer that does not read is cut: by the bound of its buffer, and by time', async () => {
+  test('a peer that does not read is cut by the bound of its buffer', async () => {
     const frame = 'x'.repeat(100_000)
     const { aborted } = held()
     const server = await serve(
@@ -423,6 +426,57 @@ describe('closing the response is cancellation', () => {
     await within(aborted.promise, 'the abort of the handler')
     await server.until('request.ended')
     expect(ended(server)).toMatchObject([{ outcome: 'aborted' }])
+  })
+
+  test.each([
+    ['whole', 'request.ended'],
+    ['streamed', 'stream.closed'],
+  ] as const)('bytes of an answer unsent for 60 s: cut (%s)', async (kind, over) => {
+    const server = await serveVirtual(() =>
+      runs(async (context) => {
+        if (kind === 'streamed') await progress(context, 'first')
+        return 'x'.repeat(15 * MIB)
+      }),
+    )
+    const connection = await server.connect()
+    connection.pause()
+    const response = connection.request(call({}, PROGRESS))
+    await server.until(over)
+    await server.clock.advance(59_999)
+    expect(connection.gone).toBeUndefined()
+    expect(server.timers).toBe(1)
+    await server.clock.advance(SECOND_LOOK)
+    await server.waitFor(() => server.timers === 0, 'the end of the watch')
+    connection.resume()
+    expect(await (await response).ended()).toBe('cut')
+  })
+
+  test('bytes of a subscription unsent for 60 s: cut, however much is announced', async () => {
+    const uri = `a://${'x'.repeat(2 * MIB)}`
+    const server = await serveVirtual(
+      () =>
+        new McpServer(
+          { name: 'announces', version: '1' },
+          { capabilities: { resources: { subscribe: true } } },
+        ),
+      { maxSubscriptionUriSize: 3 * MIB, maxStreamBuffer: 64 * MIB, keepAliveInterval: Infinity },
+    )
+    const connection = await server.connect()
+    const response = await connection.request(
+      modernPost('subscriptions/listen', { notifications: { resourceSubscriptions: [uri] } }),
+    )
+    await response.nextEvent()
+    connection.pause()
+    for (let n = 0; n < 10; n++) {
+      server.app.notify.resourceUpdated(uri)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await server.clock.advance(59_999)
+    expect(server.events.filter(({ type }) => type === 'stream.closed')).toEqual([])
+    await server.clock.advance(SECOND_LOOK)
+    await server.until('stream.closed')
+    connection.resume()
+    expect(await response.ended()).toBe('cut')
   })
 })
 

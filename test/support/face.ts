@@ -20,12 +20,22 @@ export interface Mounted {
   close(): Promise<unknown>
 }
 
+/** An app that the runtime's own server serves. */
+export interface Listening {
+  readonly port: number
+  /** Cuts what is open and ends the server, which may be done twice. */
+  close(): Promise<unknown>
+}
+
+/** What takes requests of the Web. */
+export type FetchHandler = (request: Request) => Promise<Response>
+
 /** What a framework's own authentication middleware does: gives the authentication of a request, where it has one. */
 export type Middleware = (headers: IncomingMessage['headers']) => AuthInfo | undefined
 
 /** One way to serve an app over HTTP. Where it may differ from `node:http`, the difference has a name here, and nowhere else. */
 export interface Face {
-  readonly name: 'node' | 'fetch' | 'express' | 'fastify' | 'hono'
+  readonly name: 'node' | 'fetch' | 'express' | 'fastify' | 'hono' | 'deno' | 'bun'
   /**
    * Whether the app sees Node's own request and response. A `Request` and a `Response` do not carry everything:
    *
@@ -39,7 +49,39 @@ export interface Face {
   readonly routed: boolean
   /** Whether the framework knows only the common methods, and answers others itself; and 415 for a `Content-Type` that is none. */
   readonly selective: boolean
-  mount(app: App, middleware?: Middleware): Promise<Mounted>
+  /** Serves the app in Node's HTTP server … */
+  mount?(app: App, middleware?: Middleware): Promise<Mounted>
+  /** … or in the runtime's own, with something in front of it where a test has that. */
+  listen?(handler: FetchHandler, hostname: string): Promise<Listening>
+}
+
+/** `app.fetch` as a handler of requests alone. */
+export function fetchHandler(app: App, middleware?: Middleware): FetchHandler {
+  const { fetch } = app
+  return (request) => fetch(request, { authInfo: middleware?.(Object.fromEntries(request.headers)) })
+}
+
+/** What is used of Deno's global. */
+interface DenoRuntime {
+  serve(
+    options: { port: number; hostname: string; signal: AbortSignal; onListen(): void },
+    handler: FetchHandler,
+  ): { readonly addr: { readonly port: number }; readonly finished: Promise<void> }
+}
+
+/** What is used of Bun's global. */
+interface BunRuntime {
+  serve(options: { port: number; hostname: string; idleTimeout: number; fetch: FetchHandler }): {
+    readonly port: number
+    stop(closeActiveConnections: boolean): Promise<void>
+  }
+}
+
+/** The global object of another runtime, where this is one. */
+function runtime<T>(name: 'Deno' | 'Bun'): T {
+  const found = (globalThis as { Deno?: unknown; Bun?: unknown })[name]
+  if (found === undefined) throw new Error(`this face needs ${name}: npm run check:${name.toLowerCase()}`)
+  return found as T
 }
 
 const done = async (): Promise<void> => {}
@@ -66,11 +108,7 @@ const FACES: Readonly<Record<Face['name'], Face>> = {
     selective: false,
     async mount(app, middleware) {
       const { getRequestListener } = await import('@hono/node-server')
-      const { fetch } = app
-      const listener = getRequestListener((request) =>
-        fetch(request, { authInfo: middleware?.(Object.fromEntries(request.headers)) }),
-      )
-      return { listener, close: done }
+      return { listener: getRequestListener(fetchHandler(app, middleware)), close: done }
     },
   },
   express: {
@@ -122,6 +160,31 @@ const FACES: Readonly<Record<Face['name'], Face>> = {
       })
       hono.all('*', mcpHono(app))
       return { listener: getRequestListener(hono.fetch), close: done }
+    },
+  },
+  // These two are not of the gate: `npm run check:deno` and `npm run check:bun` run them.
+  deno: {
+    name: 'deno',
+    node: false,
+    routed: false,
+    selective: false,
+    async listen(handler, hostname) {
+      const cut = new AbortController()
+      const options = { port: 0, hostname, signal: cut.signal, onListen() {} }
+      const server = runtime<DenoRuntime>('Deno').serve(options, handler)
+      return { port: server.addr.port, close: () => (cut.abort(), server.finished) }
+    },
+  },
+  bun: {
+    name: 'bun',
+    node: false,
+    routed: false,
+    selective: false,
+    async listen(handler, hostname) {
+      // Bun cuts a connection that is quiet for 10 s unless told otherwise: keep-alives come every 15 s.
+      const options = { port: 0, hostname, idleTimeout: 0, fetch: handler }
+      const server = runtime<BunRuntime>('Bun').serve(options)
+      return { port: server.port, close: () => server.stop(true) }
     },
   },
 }

@@ -10,7 +10,14 @@ import { type App, httpApp } from '../../src/http-app.ts'
 import type { SessionEvent } from '../../src/session/events.ts'
 import type { AppOptions, CreateServer, Logger } from '../../src/types.ts'
 import { within } from './deferred.ts'
-import { FACE, type Face, type Middleware, type NodeListener } from './face.ts'
+import {
+  FACE,
+  type Face,
+  type FetchHandler,
+  fetchHandler,
+  type Middleware,
+  type NodeListener,
+} from './face.ts'
 import { RawConnection, type RawRequest, type RawResponse } from './raw-http.ts'
 import { VirtualClock } from './virtual-clock.ts'
 
@@ -30,6 +37,8 @@ export interface ServeOptions {
   middleware?: Middleware
   /** Puts something in front of the face, which it calls as `handle`. */
   listener?: (app: App, handle: NodeListener) => NodeListener
+  /** The same where the runtime's own server serves the face. */
+  fetchListener?: (handle: FetchHandler) => FetchHandler
   /** What the log must not say: anything that a test does not expect. Default: no check. */
   onLog?: (level: LogLine['level'], message: string, args: readonly unknown[]) => void
 }
@@ -44,6 +53,7 @@ export interface LogLine {
 /** A running app. */
 export interface Served {
   readonly app: App
+  /** Node's server; fails where the runtime's own serves the face. */
   readonly http: Server
   readonly port: number
   /** `http://127.0.0.1:<port>/mcp` */
@@ -72,7 +82,7 @@ export interface Served {
 export async function serve(
   createServer: CreateServer,
   options: AppOptions = {},
-  { host = '127.0.0.1', face = FACE, middleware, listener, onLog }: ServeOptions = {},
+  { host = '127.0.0.1', face = FACE, middleware, listener, fetchListener, onLog }: ServeOptions = {},
 ): Promise<Served> {
   const logs: LogLine[] = []
   const events: SessionEvent[] = []
@@ -88,17 +98,8 @@ export async function serve(
     logger: options.logger ?? recordingLogger(logs, onLog),
   })
   app.sessions.subscribe((event) => events.push(event))
-  const mounted = await face.mount(app, middleware)
-  const handle = listener?.(app, mounted.listener) ?? mounted.listener
-  const http = createHttpServer((req, res) => void handle(req, res))
-  // Node's own limits would end slow uploads of a test before the app's do.
-  http.requestTimeout = 0
-  http.headersTimeout = 0
-  await new Promise<void>((resolve, reject) => {
-    http.once('error', reject)
-    http.listen(0, host, resolve)
-  })
-  const { port } = http.address() as AddressInfo
+  const listening = await listen(app, host, { face, middleware, listener, fetchListener })
+  const { http, port } = listening
   const connections: RawConnection[] = []
   const timers = (): number => clock?.pending ?? counting?.pending ?? 0
 
@@ -122,10 +123,9 @@ export async function serve(
       // Twice, since frameworks do: once by their own hooks, once by the author's.
       await settleApp(app.close(), clock)
       for (let round = 0; round < 2; round++)
-        await within(mounted.close(), `close() of the face ${face.name}`)
+        await within(listening.closeFace(), `close() of the face ${face.name}`)
       for (const connection of connections) connection.destroy()
-      http.closeAllConnections()
-      await within(new Promise((resolve) => http.close(resolve)), 'the end of the HTTP server')
+      await within(listening.closeServer(), 'the end of the HTTP server')
       // Sockets tell of their end, and rejections are reported, one turn of the event loop later.
       for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve))
       // A look for waiting input, once begun, cannot be called off: it ends by itself within a fraction of a second.
@@ -149,7 +149,10 @@ export async function serve(
   onTestFinished(close)
   return {
     app,
-    http,
+    get http() {
+      if (http === undefined) throw new Error(`the face ${face.name} has no server of Node`)
+      return http
+    },
     port,
     url: new URL(`http://127.0.0.1:${port}/mcp`),
     get clock() {
@@ -176,6 +179,51 @@ export async function serve(
       return connection.request(request, deadline)
     },
     close,
+  }
+}
+
+/** An app that takes connections. */
+interface ListeningApp {
+  readonly http: Server | undefined
+  readonly port: number
+  closeFace(): Promise<unknown>
+  closeServer(): Promise<unknown>
+}
+
+async function listen(
+  app: App,
+  host: string,
+  { face = FACE, middleware, listener, fetchListener }: ServeOptions,
+): Promise<ListeningApp> {
+  if (face.mount === undefined) {
+    if (face.listen === undefined) throw new Error(`the face ${face.name} serves nothing`)
+    const handler = fetchHandler(app, middleware)
+    const server = await face.listen(fetchListener?.(handler) ?? handler, host)
+    return {
+      http: undefined,
+      port: server.port,
+      closeFace: async () => {},
+      closeServer: () => server.close(),
+    }
+  }
+  const mounted = await face.mount(app, middleware)
+  const handle = listener?.(app, mounted.listener) ?? mounted.listener
+  const http = createHttpServer((req, res) => void handle(req, res))
+  // Node's own limits would end slow uploads of a test before the app's do.
+  http.requestTimeout = 0
+  http.headersTimeout = 0
+  await new Promise<void>((resolve, reject) => {
+    http.once('error', reject)
+    http.listen(0, host, resolve)
+  })
+  return {
+    http,
+    port: (http.address() as AddressInfo).port,
+    closeFace: () => mounted.close(),
+    closeServer() {
+      http.closeAllConnections()
+      return new Promise((resolve) => http.close(resolve))
+    },
   }
 }
 
