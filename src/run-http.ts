@@ -20,7 +20,8 @@ export interface HttpServerHandle {
   /** Node's server. */
   readonly server: Server
   /**
-   * Stops: no new sessions, running calls may finish within `drainTimeout`, then everything ends. Idempotent; resolves as {@link HttpServerHandle.finished}.
+   * Stops: no new sessions, running calls may finish within `drainTimeout`, streams end a few at a time, then everything ends.
+   * Idempotent; resolves as {@link HttpServerHandle.finished}.
    */
   close(): Promise<void>
   /** Resolves when the server has stopped, whether by {@link HttpServerHandle.close} or by a signal. */
@@ -33,9 +34,9 @@ export interface HttpServerHandle {
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const
 
 /**
- * Serves MCP over HTTP until it is told to stop. SIGTERM and SIGINT drain: no new sessions open (503), running
- * calls may finish within `drainTimeout`; then the process ends by itself, if nothing else keeps it. A second signal ends it at once,
- * with the exit code 143 or 130.
+ * Serves MCP over HTTP until it is told to stop. SIGTERM and SIGINT drain: `/ready` turns 503, no new sessions open (503), running
+ * calls may finish within `drainTimeout`, streams end a few at a time with a hint when to come back; then the process ends by itself, if
+ * nothing else keeps it. A second signal ends it at once, with the exit code 143 or 130. `/health` is 200 for as long as the process lives.
  *
  * @throws RangeError, TypeError for a wrong option, naming it
  * @throws SojournError `listen` when the address, port or socket cannot be listened on
@@ -54,6 +55,9 @@ export async function runHttp(
   const endpoint = new EndpointServer({
     handler: app.node,
     path: listen.path,
+    healthPath: listen.healthPath,
+    readyPath: listen.readyPath,
+    ready: () => app.ready,
     keepAliveTimeout: listen.httpKeepAliveTimeout,
     clock,
   })

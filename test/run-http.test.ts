@@ -111,6 +111,52 @@ describe('the endpoint', () => {
   })
 })
 
+describe('probes', () => {
+  const probe = async (connection: RawConnection, target: string, method = 'GET', host = 'pod.example') => {
+    const response = await connection.request({ method, target, headers: { Host: host } })
+    const { status } = response
+    return { status, body: await response.text(), length: response.header('content-length') }
+  }
+  const well = { status: 200, body: 'ok\n', length: '3' }
+  const unwell = { status: 503, body: 'unavailable\n', length: '12' }
+
+  it('are told that the server lives and is ready, whatever host they name', async () => {
+    const connection = await open(await run())
+    expect(await probe(connection, '/health')).toEqual(well)
+    expect(await probe(connection, '/ready?verbose')).toEqual(well)
+    expect(await probe(connection, '/health', 'POST')).toMatchObject({ status: 405 })
+    expect(await probe(connection, '/healthy')).toMatchObject({ status: 404 })
+    const head = await connection.request({ method: 'HEAD', target: '/ready' })
+    expect([head.status, head.header('content-length'), head.header('cache-control')]).toEqual([
+      200,
+      '3',
+      'no-store',
+    ])
+  })
+
+  it('learn of a drain: /ready turns 503 and /health stays (promise 8)', async () => {
+    const handle = await run({ drainTimeout: '5s' })
+    const { connection, headers } = await openSession(handle)
+    await connection.send(post(call(300), headers))
+    await untilRunning(handle)
+    const finished = handle.close()
+    expect(await probe(await open(handle), '/ready')).toEqual(unwell)
+    expect(await probe(await open(handle), '/health')).toEqual(well)
+    expect((await connection.response()).status).toBe(200)
+    await within(finished, 'the end')
+  })
+
+  it('ask elsewhere, or nowhere: a path that is the endpoint’s own is its own', async () => {
+    const connection = await open(await run({ healthPath: '/livez', readyPath: '/mcp' }))
+    expect(await probe(connection, '/livez')).toEqual(well)
+    for (const target of ['/health', '/ready']) {
+      expect(await probe(connection, target), target).toMatchObject({ status: 404 })
+    }
+    const moved = await open(await run({ path: '/ready' }))
+    expect((await moved.request({ ...post(initialize()), target: '/ready' })).status).toBe(200)
+  })
+})
+
 describe('what is not HTTP', () => {
   it.each([
     ['nonsense', 'GARBAGE\r\n\r\n', 400, 'Bad Request: this is not HTTP/1.1'],

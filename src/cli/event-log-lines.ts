@@ -78,6 +78,8 @@ function levelOf(event: SessionEvent): Level {
     case 'session.opened':
       return 'info'
     case 'session.closed':
+      // When the server stops they all end at once, and its own lines say so.
+      if (event.reason === 'shutdown') return 'debug'
       return event.reason === 'failed' ? 'warn' : 'info'
     case 'request.ended':
       return isRoutine(event.method) ? 'debug' : 'info'

@@ -37,6 +37,10 @@ export interface LiveState {
   readonly uptime: number
   /** Resident memory of the process, in bytes. */
   readonly memory: number
+  /** Calls that run now, in all sessions. */
+  readonly running: number
+  /** SSE connections open now, in all sessions. */
+  readonly streams: number
   /** Whether the server was told to stop. */
   readonly draining: boolean
 }
@@ -100,12 +104,15 @@ function cellsOf({ id, client, state, endsIn, running, calls, streams }: LiveRow
   ]
 }
 
-function totals({ sessions, active, callsPerSecond, refused, uptime, memory, draining }: LiveState): string {
+function totals(state: LiveState): string {
+  const { sessions, active, callsPerSecond, refused, uptime, memory, running, streams, draining } = state
   return [
-    ...(draining ? ['draining'] : []),
+    ...(draining ? [`draining: ${plural(running, 'call')}, ${plural(streams, 'stream')} left`] : []),
     sessions === 0 ? 'no sessions' : `${plural(sessions, 'session')}, ${active} active`,
-    `${callsPerSecond < 10 ? callsPerSecond.toFixed(1) : Math.round(callsPerSecond)} calls/s`,
-    `${refused} refused`,
+    ...(draining
+      ? []
+      : [`${callsPerSecond < 10 ? callsPerSecond.toFixed(1) : Math.round(callsPerSecond)} calls/s`]),
+    ...(draining ? [] : [`${refused} refused`]),
     `up ${timeSpan(Math.floor(uptime / 1000))}`,
     `${Math.round(memory / 2 ** 20)} MiB`,
   ].join(' · ')

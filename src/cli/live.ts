@@ -69,6 +69,7 @@ export class LiveView {
   /** The server was told to stop. */
   drain(): void {
     this.#draining = true
+    this.#refresh()
   }
 
   /** Removes the view and leaves the terminal as it was. Idempotent. */
@@ -111,6 +112,7 @@ class FollowedSessions {
   readonly #calls = new Map<string, number>()
   readonly #ended: number[] = [0]
   #refused = 0
+  #streams = 0
 
   constructor(sessions: Sessions) {
     this.#sessions = sessions
@@ -125,7 +127,7 @@ class FollowedSessions {
 
   /** How things are now. Looks at the sessions that can be shown, not at all. */
   state(): LiveState {
-    const { total, active } = this.#sessions.counts
+    const { total, active, requests } = this.#sessions.counts
     const ids = [...this.#calls.keys()].slice(-MOST_ROWS).reverse()
     const rows = ids.flatMap((id) => {
       const handle = this.#sessions.get(id)
@@ -141,6 +143,8 @@ class FollowedSessions {
       refused: this.#refused,
       uptime: performance.now() - this.#started,
       memory: process.memoryUsage.rss(),
+      running: requests,
+      streams: this.#streams,
       draining: false,
     }
   }
@@ -164,6 +168,8 @@ class FollowedSessions {
 
   #note(event: SessionEvent): void {
     if (event.type === 'request.refused') this.#refused += 1
+    if (event.type === 'stream.opened') this.#streams += 1
+    if (event.type === 'stream.closed') this.#streams -= 1
     const call = event.type === 'request.ended' && !isRoutine(event.method)
     if (call) this.#ended[this.#ended.length - 1] = (this.#ended.at(-1) ?? 0) + 1
     const id = event.session

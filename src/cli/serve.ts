@@ -6,7 +6,7 @@ import { runHttp } from '../run-http.ts'
 import { foldResponseMode, settings } from '../settings.ts'
 import type { FoundSetting, SettingKey } from '../settings.ts'
 import type { RunHttpOptions } from '../types.ts'
-import { logEvents, plural } from './event-log-lines.ts'
+import { elapsed, logEvents, plural } from './event-log-lines.ts'
 import { canShowLive, LiveView } from './live.ts'
 import { loadServer } from './load-server.ts'
 import { JsonOutput, loggerTo, PrettyOutput } from './log-output.ts'
@@ -39,12 +39,21 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
       ? new LiveView(sessions, process.stderr, styleFor(process.stderr, process.env))
       : undefined
 
+  let streams = 0
+  let aborted = 0
+  let stopping: number | undefined
+  sessions.subscribe(({ type, ...event }) => {
+    if (type === 'stream.opened') streams += 1
+    if (type === 'stream.closed') streams -= 1
+    if (stopping !== undefined && 'outcome' in event && event.outcome === 'aborted') aborted += 1
+  })
   const draining = (): void => {
     for (const signal of STOPPING) process.off(signal, draining)
+    stopping = performance.now()
     live?.drain()
-    const running = sessions.counts.requests
-    const text = `draining, ${plural(running, 'call')} running; signal again to stop at once`
-    output.write({ level: 'info', event: 'draining', text, fields: { running } })
+    const { requests: running, total } = sessions.counts
+    const text = `draining, ${plural(running, 'call')} running, ${plural(streams, 'stream')} open; signal again to stop at once`
+    output.write({ level: 'info', event: 'draining', text, fields: { running, streams, sessions: total } })
   }
   // Before runHttp's own listener, which ends what is idle at once.
   for (const signal of STOPPING) process.prependListener(signal, draining)
@@ -53,7 +62,14 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
   } finally {
     live?.stop()
   }
-  output.write({ level: 'info', event: 'stopped', text: 'stopped' })
+  const durationMs = Math.round(performance.now() - (stopping ?? performance.now()))
+  const lost = aborted === 0 ? '' : `, ${plural(aborted, 'call')} did not finish`
+  output.write({
+    level: aborted === 0 ? 'info' : 'warn',
+    event: 'stopped',
+    text: `stopped after ${elapsed(durationMs)}${lost}`,
+    fields: { durationMs, aborted },
+  })
 }
 
 const STOPPING = ['SIGINT', 'SIGTERM'] as const

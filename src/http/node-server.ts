@@ -13,8 +13,14 @@ import { NodeExchange } from './node-exchange.ts'
 export interface EndpointServerOptions {
   /** Serves the requests whose path is right. */
   readonly handler: (req: IncomingMessage, res: ServerResponse) => void
-  /** The path of the endpoint; all others are answered with 404. */
+  /** The path of the endpoint; all others but those of probes are answered with 404. */
   readonly path: string
+  /** Where it is told that the process lives. As for the next: the endpoint's own path is the endpoint's. */
+  readonly healthPath: string
+  /** Where it is told whether the endpoint takes new clients. */
+  readonly readyPath: string
+  /** Whether it does. */
+  readonly ready: () => boolean
   /** How long idle connections are kept, in milliseconds; `Infinity` possible. */
   readonly keepAliveTimeout: number
   readonly clock: Clock
@@ -92,15 +98,20 @@ export class EndpointServer {
   #serve(req: IncomingMessage, res: ServerResponse): void {
     this.#latest.set(req.socket, res)
     if (this.#stopping) res.setHeader('Connection', 'close')
-    if (parseTarget(req.url ?? '')?.path === this.#options.path) this.#options.handler(req, res)
-    else {
-      const exchange = new NodeExchange(req, res, { clock: this.#options.clock, trustedProxies: 0 })
-      exchange.respond(
-        404,
-        { 'Content-Type': 'application/json' },
-        errorBody(JsonRpcErrorCode.SERVER_ERROR, 'Not found'),
-      )
+    switch (parseTarget(req.url ?? '')?.path) {
+      case this.#options.path:
+        return this.#options.handler(req, res)
+      case this.#options.healthPath:
+        return answerProbe(req, res, true)
+      case this.#options.readyPath:
+        return answerProbe(req, res, this.#options.ready())
     }
+    const exchange = new NodeExchange(req, res, { clock: this.#options.clock, trustedProxies: 0 })
+    exchange.respond(
+      404,
+      { 'Content-Type': 'application/json' },
+      errorBody(JsonRpcErrorCode.SERVER_ERROR, 'Not found'),
+    )
   }
 
   #answerGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
@@ -120,4 +131,25 @@ export class EndpointServer {
     const head = `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`
     socket.end(head + body, () => socket.destroy())
   }
+}
+
+/**
+ * Answers a probe of a balancer or an orchestrator. `Host` and `Origin` are not looked at: probes name an address, not a host, and a stranger
+ * learns nothing but that something listens, which the connection has told already.
+ */
+function answerProbe(req: IncomingMessage, res: ServerResponse, well: boolean): void {
+  const known = req.method === 'GET' || req.method === 'HEAD'
+  const status = known ? (well ? 200 : 503) : 405
+  const body = known ? (well ? 'ok\n' : 'unavailable\n') : 'method not allowed\n'
+  if (!known) res.setHeader('Allow', 'GET, HEAD')
+  // A balancer that asks over a connection it keeps would hold up the end; and a body that nobody reads would hold up the connection.
+  if (!well) res.setHeader('Connection', 'close')
+  req.resume()
+  res.writeHead(status, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Content-Length': body.length,
+    'Cache-Control': 'no-store',
+  })
+  // Node leaves the body of an answer to HEAD out.
+  res.end(body)
 }

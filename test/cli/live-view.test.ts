@@ -29,6 +29,8 @@ const STATE: LiveState = {
   refused: 0,
   uptime: 3_999,
   memory: 84 * 2 ** 20,
+  running: 0,
+  streams: 0,
   draining: false,
 }
 
@@ -57,6 +59,8 @@ it('sessions stand in columns, with what is left of the id', () => {
     callsPerSecond: 12.4,
     refused: 2,
     uptime: 19_080_000,
+    running: 1,
+    streams: 1200,
     draining: true,
   }
   expect(renderLive(state, SIZE, plain).map((line) => line.trimEnd())).toEqual([
@@ -65,7 +69,7 @@ it('sessions stand in columns, with what is left of the id', () => {
     '01234567  カーソル 2    active  —        7 + 2 running  3',
     '01234567  claude 1.0    idle    29m 49s  7              0',
     '01234567  bad?[2J?name  idle    1s       0              0',
-    'draining · 3 sessions, 1 active · 12 calls/s · 2 refused · up 5h 18m · 84 MiB',
+    'draining: 1 call, 1200 streams left · 3 sessions, 1 active · up 5h 18m · 84 MiB',
   ])
 })
 

@@ -75,7 +75,7 @@ describe.skipIf(!hasTerminals)('on a terminal', () => {
     const after = screenAfter(cli.stdout)
     expect(after[0]).toMatch(/^http:/)
     expect(after).toContain('a line of the module')
-    expect(after.at(-1)).toMatch(/^\d\d:\d\d:\d\d stopped$/)
+    expect(after.at(-1)).toMatch(/^\d\d:\d\d:\d\d stopped after [\d.]+ m?s$/)
     for (const line of after.slice(1)) expect(line).toMatch(/^\d\d:\d\d:\d\d |^a line of the module$/)
     expect(cli.stderr).toBe('')
   })

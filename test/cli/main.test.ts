@@ -277,16 +277,15 @@ describe('serving', () => {
         outcome: 'ok',
         durationMs: expect.any(Number) as number,
       },
-      { event: 'draining', running: 1, msg: 'draining, 1 call running; signal again to stop at once' },
-      { event: 'request.ended', method: 'tools/call', name: 'slow', outcome: 'ok' },
       {
-        event: 'session.closed',
-        session,
-        time,
-        reason: 'shutdown',
-        durationMs: expect.any(Number) as number,
+        event: 'draining',
+        running: 1,
+        streams: 0,
+        sessions: 1,
+        msg: 'draining, 1 call running, 0 streams open; signal again to stop at once',
       },
-      { event: 'stopped', time },
+      { event: 'request.ended', method: 'tools/call', name: 'slow', outcome: 'ok' },
+      { event: 'stopped', time, aborted: 0, durationMs: expect.any(Number) as number },
     ])
   })
 
@@ -323,8 +322,8 @@ describe('serving', () => {
       expect.stringMatching(`^${id} tools/call slow \\d+ ms$`),
       expect.stringMatching(`^${id} idle, ends in \\d+ ms$`),
       expect.stringMatching(`^${id} ended: idle, after 1\\.\\d s and 1 call$`),
-      'draining, 0 calls running; signal again to stop at once',
-      'stopped',
+      'draining, 0 calls running, 0 streams open; signal again to stop at once',
+      expect.stringMatching(/^stopped after [\d.]+ m?s$/),
       '',
     ])
   })
