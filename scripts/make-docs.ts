@@ -94,6 +94,8 @@ function takes(rule: SettingRule): string {
       return 'a URL path'
     case 'file':
       return 'the path of a file'
+    case 'store':
+      return '`memory`, or `sqlite:` and the path of a file; in code also a `SessionStore`'
     case 'string':
       return 'an address'
   }

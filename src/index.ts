@@ -21,6 +21,8 @@ export type {
   RequestRefused,
   RequestStarted,
   SessionClosed,
+  SessionSlept,
+  SessionWoken,
   SessionEvent,
   SessionInitialized,
   SessionOpened,
@@ -38,6 +40,20 @@ export {
 } from './session/sessions.ts'
 export type { SettingRule, SettingValue } from './setting-value.ts'
 export { type Setting, type SettingGroup, type SettingKey, settings } from './settings.ts'
-export type { Awaitable, EventLog, EventLogPage, LoggedEvent } from './stream/event-log.ts'
+export type {
+  SessionStore,
+  StoredSession,
+  StoredUse,
+  StoreEvents,
+  StoreOwnership,
+} from './store/session-store.ts'
+export type {
+  Awaitable,
+  EventLog,
+  EventLogPage,
+  LoggedAnswer,
+  LoggedEvent,
+  RestoredStream,
+} from './stream/event-log.ts'
 export { type EventLogLimits, MemoryEventLog } from './stream/memory-event-log.ts'
 export type * from './types.ts'

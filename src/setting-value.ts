@@ -34,6 +34,7 @@ export type SettingRule =
   | { readonly kind: 'path' }
   /** The name of a file. */
   | { readonly kind: 'file' }
+  | { readonly kind: 'store' }
 
 /** Whether messages speak to someone who wrote code or to someone who wrote a flag or variable, where all is text. */
 type Reader = 'code' | 'text'
@@ -137,6 +138,10 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
     case 'file':
       if (typeof value !== 'string' || value === '') throw wrong(rule, name, value, reader)
       return value
+    case 'store':
+      if (typeof value !== 'string' || !/^(?:memory|sqlite:.+)$/.test(value))
+        throw wrong(rule, name, value, reader)
+      return value
     case 'path':
       if (typeof value !== 'string' || !/^\/[^\s?#]*$/.test(value)) throw wrong(rule, name, value, reader)
       return value
@@ -226,6 +231,10 @@ function expectation(rule: SettingRule, value: unknown, reader: Reader): string 
       return `a URL path such as '/mcp', without query and fragment`
     case 'file':
       return 'the name of a file'
+    case 'store': {
+      const object = reader === 'code' ? ', or a SessionStore' : ''
+      return `'memory' or 'sqlite:' and the name of a file such as 'sqlite:./sessions.db'${object}`
+    }
   }
 }
 

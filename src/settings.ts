@@ -6,6 +6,7 @@ import { parseByteSize, parseDuration } from './duration.ts'
 import { createLog } from './logging.ts'
 import { checkValue, format, readValue } from './setting-value.ts'
 import type { SettingRule, SettingValue } from './setting-value.ts'
+import type { SessionStore } from './store/session-store.ts'
 import type { EventLog } from './stream/event-log.ts'
 import type {
   AppOptions,
@@ -188,6 +189,27 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
       infinity: true,
     },
   ),
+  store: {
+    group: 'Sessions',
+    description: 'where sessions are kept; those in a file survive a restart',
+    rule: { kind: 'store' },
+    default: 'memory',
+  },
+  durability: choice(
+    'Sessions',
+    ['full', 'relaxed'],
+    'whether the store waits for the disk; relaxed may lose the last moments with the power',
+  ),
+  maxStoreSize: bytes('Sessions', '1GiB', 'largest store'),
+  sleepAfter: duration(
+    'Sessions',
+    'Infinity',
+    'how long a server may be unused before it is let go; with a store 10m',
+    { infinity: true, example: '10m' },
+  ),
+  maxAwake: integer('Sessions', Number.POSITIVE_INFINITY, 'servers at once; beyond, the idlest are let go', {
+    infinity: true,
+  }),
   stateless: boolean('Sessions', 'serve without sessions: one server per POST'),
   protocolEras: choice(
     'Sessions',
@@ -343,6 +365,12 @@ function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
   }
 }
 
+/** Settings that say something about sessions, and nothing where there are none. */
+const NEEDING_SESSIONS = ['sessionIdleTimeout', 'sleepAfter', 'maxAwake', 'store'] as const
+
+/** How long instances may be unused by default where a store keeps their sessions, in milliseconds. */
+const SLEEP_WITH_STORE = 10 * 60_000
+
 /**
  * Rules about two settings at once.
  *
@@ -351,11 +379,14 @@ function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
 export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): void {
   checkListening(found)
   const stateless = found.get('stateless')
-  const idleTimeout = found.get('sessionIdleTimeout')
-  if (stateless?.value === true && idleTimeout !== undefined && idleTimeout.origin !== 'default') {
-    throw new RangeError(
-      `${stateless.name} and ${idleTimeout.name} exclude each other: a stateless server keeps no session that could be idle. Leave one out`,
-    )
+  if (stateless?.value === true) {
+    for (const key of NEEDING_SESSIONS) {
+      const other = found.get(key)
+      if (other === undefined || other.origin === 'default') continue
+      throw new RangeError(
+        `${stateless.name} and ${other.name} exclude each other: a stateless server keeps no session that could ${key === 'store' ? 'be stored' : 'be idle'}. Leave one out`,
+      )
+    }
   }
   const json = found.get('jsonResponse')
   const mode = found.get('responseMode')
@@ -405,15 +436,17 @@ export interface SessionOwner {
 // Durations and sizes, which also take strings, are numbers once resolved.
 type Resolved<T> = string extends T ? number : T
 type ResolvedSettings = {
-  readonly [Key in Exclude<keyof SessionOptions, 'sessionIdleTimeout' | 'jsonResponse'>]-?: Resolved<
-    Exclude<SessionOptions[Key], undefined>
-  >
+  readonly [
+    Key in Exclude<keyof SessionOptions, 'sessionIdleTimeout' | 'jsonResponse' | 'store'>
+  ]-?: Resolved<Exclude<SessionOptions[Key], undefined>>
 }
 
 /** Every option with its value: durations in milliseconds (`Infinity` possible), sizes in bytes. */
 export interface ResolvedOptions extends ResolvedSettings {
   /** Milliseconds; a function never throws and returns a positive number. */
   readonly sessionIdleTimeout: number | ((session: SessionOwner) => number)
+  /** `memory`, `sqlite:` and a file's name, or a store. */
+  readonly store: string | SessionStore
   readonly authenticate: Authenticate | undefined
   readonly principal: PrincipalOf | undefined
   readonly eventLog: EventLog | false | undefined
@@ -474,13 +507,20 @@ export function resolveOptions(
   const byFunction = typeof sessionIdleTimeout === 'function'
   // A function stands in for the default here: it is an argument, but its value is known only per session.
   const standIn = byFunction ? { sessionIdleTimeout: DEFAULT_IDLE_TIMEOUT } : {}
-  const found = findSettings(appSettings, { arguments: { ...given, ...standIn }, env })
+  const { store } = options
+  const ownStore = typeof store === 'object' ? checkedStore(store) : undefined
+  // As a name for a store that has none.
+  const storeName = ownStore === undefined ? {} : { store: 'sqlite:own' }
+  const found = findSettings(appSettings, { arguments: { ...given, ...standIn, ...storeName }, env })
   checkTogether(found)
   const resolved = Object.fromEntries([...found].map(([key, { value }]) => [key, value]))
   delete resolved['jsonResponse']
+  const stored = resolved['store'] !== 'memory'
+  if (stored && found.get('sleepAfter')?.origin === 'default') resolved['sleepAfter'] = SLEEP_WITH_STORE
   return {
     ...(resolved as unknown as ResolvedSettings & { sessionIdleTimeout: number }),
     ...(byFunction ? { sessionIdleTimeout: checkedIdleTimeout(sessionIdleTimeout, options.logger) } : {}),
+    store: ownStore ?? (resolved['store'] as string),
     responseMode: foldResponseMode(found),
     authenticate: options.authenticate,
     principal: options.principal,
@@ -500,8 +540,11 @@ export function resolveListenOptions(
   env: Environment = processEnvironment(),
 ): { listen: ResolvedListenOptions; app: AppOptions } {
   const given = checkNames('runHttp', options, [...listenKeys, ...appKeys])
-  const plain =
-    typeof options.sessionIdleTimeout === 'function' ? { ...given, sessionIdleTimeout: undefined } : given
+  const plain = {
+    ...given,
+    ...(typeof options.sessionIdleTimeout === 'function' && { sessionIdleTimeout: undefined }),
+    ...(typeof options.store === 'object' && { store: undefined }),
+  }
   const found = findSettings([...listenSettings, ...appSettings], { arguments: plain, env })
   checkListening(found)
   const handleSignals = options.handleSignals ?? true
@@ -537,6 +580,13 @@ function checkNames(
 function unknownOption(taker: string, key: string, known: readonly string[]): string {
   if (listenKeys.includes(key)) return `${key} is an option of runHttp, which listens; ${taker} does not`
   return `${taker} has no option ${key}.${didYouMean(key, known)}`
+}
+
+function checkedStore(store: unknown): SessionStore {
+  if (hasMethods(store, ['open', 'load', 'save', 'touch', 'delete', 'close'])) return store as SessionStore
+  throw new TypeError(
+    `store must be 'memory', 'sqlite:' and the name of a file such as 'sqlite:./sessions.db', or a SessionStore, got ${format(store)}`,
+  )
 }
 
 /** Guards against what the author's function may do: each session ends at some time, whatever it returns. */

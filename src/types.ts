@@ -1,6 +1,7 @@
 /** The contract: every public type a user of this package meets, documented here once. */
 
 import type { Clock } from './clock.ts'
+import type { SessionStore } from './store/session-store.ts'
 import type { EventLog } from './stream/event-log.ts'
 
 /** Milliseconds as a number, or a string with a unit: `'500ms'`, `'30s'`, `'5m'`, `'2h'`, `'1d'`. `Infinity` turns a timeout off. */
@@ -151,16 +152,38 @@ export interface SessionContext {
   data: JsonValue
   /** Aborts when the session ends, with the {@link CloseReason} as its reason (`shutdown` for one request's); not when its instance sleeps. */
   readonly signal: AbortSignal
-  /** Whether the instance being built replaces an earlier one of the same session. */
+  /** Whether the instance being built replaces an earlier one of the same session: it slept, or the process was restarted. */
   readonly restored: boolean
+  /**
+   * Keeps this instance from sleeping until the result is released (`using`, or `release()`), for work that goes on outside any request.
+   * The session may still end. Does nothing where there are no sessions, nor for an instance that was let go.
+   */
+  keepAwake(): KeepAwake
+}
+
+/** Keeps an instance awake; see {@link SessionContext.keepAwake}. */
+export interface KeepAwake extends Disposable {
+  /** Lets the instance sleep again; harmless when repeated. */
+  release(): void
 }
 
 /** What `createServer` is given. A function that takes no parameters works too. */
 export interface ServerContext {
   /** The session the server is built for. */
   readonly session: SessionContext
-  /** Aborts when this instance is let go: when the session ends or sleeps. */
+  /** Aborts when this instance is let go: with the reason `sleep`, or that of the session's end. */
   readonly instanceSignal: AbortSignal
+  /**
+   * Registers what is done before this instance sleeps: put into `session.data` what the next one is to know. Runs each time the instance
+   * is about to be let go while its session lives on, at a shutdown with a store too, unless the process dies first; it may run and the
+   * instance be used again all the same, when a request comes meanwhile. What throws, or takes longer than 5 s, keeps the instance awake.
+   */
+  onSleep(hook: () => void | PromiseLike<void>): void
+  /**
+   * Registers what is done once this instance has taken the place of an earlier one, after the handshake was repeated and before it gets
+   * its first request; never for a session's first instance. What throws fails the waking, as a throw of the factory does.
+   */
+  onWake(hook: () => void | PromiseLike<void>): void
   /** `legacy` for protocol revisions with the `initialize` handshake. */
   readonly era: Era
   /** Authentication of the request that made the server necessary. */
@@ -201,6 +224,9 @@ export type ProtocolEras = 'both' | 'legacy' | 'modern'
 /** What happens when a session's GET stream is opened while one is open: the newcomer takes over, or gets 409. */
 export type StandaloneStreamMode = 'takeover' | 'reject'
 
+/** When a store acknowledges what it is given. */
+export type Durability = 'full' | 'relaxed'
+
 /** Options of sessions, streams and limits; every one can also be set by flag and environment, see `settings.ts`. */
 export interface SessionOptions {
   /** How long a session may be idle before it ends; default 30 minutes. `Infinity` turns it off. May depend on principal and client. */
@@ -232,6 +258,23 @@ export interface SessionOptions {
    * that they do not all come back at once. What clients are told otherwise (`retryInterval`) counts where it is longer.
    */
   restartGrace?: Duration
+  /**
+   * Where sessions are kept; default `memory`. `sqlite:` and the name of a file (or a {@link SessionStore} of your own) keeps them over
+   * restarts: sessions, their owners, idle times, `session.data` and undelivered events. One process owns a store at a time; another one
+   * waits until it is gone.
+   */
+  store?: string | SessionStore
+  /** What the store has acknowledged is on disk (`full`, the default), or may be lost with the machine's power, not with the process (`relaxed`). */
+  durability?: Durability
+  /** Largest store, its file and what is yet to be merged into it together; default 1 GiB. */
+  maxStoreSize?: ByteSize
+  /**
+   * How long a session's instance may be unused before it is let go, to be built again by the next request that needs it; default
+   * `Infinity`, with a store 10 minutes. Unused means: no running request, none pending to the client, nothing that keeps it awake.
+   */
+  sleepAfter?: Duration
+  /** Instances at once; when there are more, the idlest that nothing needs are let go. Those at work stay. Default `Infinity`. */
+  maxAwake?: number
   /** Serve handshake clients without sessions: a server is built per POST, GET and DELETE are 405. Default false. */
   stateless?: boolean
   /**

@@ -103,6 +103,10 @@ function textOf(event: SessionEvent, calls: number): string {
     }
     case 'session.initialized':
       return 'initialized'
+    case 'session.slept':
+      return 'asleep: its instance was let go'
+    case 'session.woken':
+      return `woken in ${elapsed(event.durationMs)}`
     case 'session.closed': {
       const detail = event.detail === undefined ? '' : ` (${harmless(event.detail)})`
       return `ended: ${event.reason}${detail}, after ${elapsed(event.durationMs)} and ${plural(calls, 'call')}`

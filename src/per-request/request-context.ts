@@ -6,7 +6,15 @@ import type { Exchange } from '../http/exchange.ts'
 import type { ModernPost } from '../http/era.ts'
 import type { Caller } from '../session/http-front.ts'
 import { clientIdentity, isObject, keptData } from '../session/session-record.ts'
-import type { AuthInfo, ClientIdentity, Era, JsonValue, ServerContext, SessionContext } from '../types.ts'
+import type {
+  AuthInfo,
+  ClientIdentity,
+  Era,
+  JsonValue,
+  KeepAwake,
+  ServerContext,
+  SessionContext,
+} from '../types.ts'
 
 /** An abort signal that nobody pays for who does not read it. */
 class LazySignal {
@@ -59,7 +67,14 @@ class RequestSession implements SessionContext {
   get signal(): AbortSignal {
     return this.end.signal
   }
+
+  keepAwake(): KeepAwake {
+    return NEVER_SLEEPS
+  }
 }
+
+/** Where there are no sessions nothing sleeps. */
+const NEVER_SLEEPS: KeepAwake = { release() {}, [Symbol.dispose]() {} }
 
 /** The factory's context. */
 export class RequestContext implements ServerContext {
@@ -84,6 +99,12 @@ export class RequestContext implements ServerContext {
   get requestInfo(): Request {
     return this.#exchange.request
   }
+
+  /** Where there are no sessions nothing sleeps. */
+  onSleep(): void {}
+
+  /** Nor does anything wake. */
+  onWake(): void {}
 
   /** The server is not used any more, though its request may go on: a subscription needs none. */
   instanceLetGo(): void {

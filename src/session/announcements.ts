@@ -6,7 +6,7 @@ import type { Timer } from '../clock.ts'
 import { messageOf } from '../errors.ts'
 import type { Runtime } from './runtime.ts'
 import type { Session } from './session.ts'
-import { isObject } from './session-record.ts'
+import { capabilityOf, isObject } from './session-record.ts'
 
 /** How long announcing may go on before the event loop gets a turn, in milliseconds. */
 const SLICE = 8
@@ -151,7 +151,7 @@ export class Announcements {
 /** Whether a session's server declared that it announces changes of a list. */
 function lists(name: 'tools' | 'prompts' | 'resources'): Announcement['concerns'] {
   return ({ record }) => {
-    const capability = record.serverCapabilities[name]
+    const capability = capabilityOf(record, name)
     return isObject(capability) && capability['listChanged'] === true
   }
 }

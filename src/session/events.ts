@@ -36,6 +36,18 @@ export interface SessionClosed extends EventBase {
   readonly detail: string | undefined
 }
 
+/** The session's instance was let go, its record kept: until it is needed, or until the process has been started again. */
+export interface SessionSlept extends EventBase {
+  readonly type: 'session.slept'
+}
+
+/** A request needed the instance, and it was built again. */
+export interface SessionWoken extends EventBase {
+  readonly type: 'session.woken'
+  /** How long that took, in milliseconds. */
+  readonly durationMs: number
+}
+
 /** A JSON-RPC request was accepted. */
 export interface RequestStarted extends EventBase {
   readonly type: 'request.started'
@@ -136,6 +148,8 @@ export interface EventsLost extends EventBase {
 export type SessionEvent =
   | SessionOpened
   | SessionInitialized
+  | SessionSlept
+  | SessionWoken
   | SessionClosed
   | RequestStarted
   | RequestEnded

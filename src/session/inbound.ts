@@ -19,7 +19,6 @@ import { PostAnswer } from './post-answer.ts'
 import type { Refusal } from './refusal.ts'
 import type { RunningRequest } from './running-request.ts'
 import type { Session } from './session.ts'
-import { clientCapabilities } from './session-record.ts'
 
 /** One POST to a session, parsed. */
 export interface Post {
@@ -59,18 +58,33 @@ export function checkPost(session: Session, post: Post): Refusal | undefined {
       ? 1
       : 0
   if (requests === 0) return undefined
-  if (session.requests.size + requests > options.maxRequestsPerSession)
-    return { ...BUSY, id: firstId(messages) }
+  if (session.running + requests > options.maxRequestsPerSession) return { ...BUSY, id: firstId(messages) }
   const refusal = post.mode === 'json' ? undefined : session.streams.admit()
   return refusal === undefined ? undefined : { ...refusal, id: firstId(messages) }
+}
+
+/** Notifications that Sojourn itself answers to, or that mean nothing to an instance which did not ask. */
+const NOT_FOR_SLEEPERS: ReadonlySet<string> = new Set([
+  'notifications/initialized',
+  'notifications/cancelled',
+  'notifications/progress',
+])
+
+/** Whether a POST is for the instance: pings, answers to nobody and the like do not wake a session. */
+export function needsInstance(messages: readonly ParsedMessage[]): boolean {
+  return messages.some(
+    ({ kind, message }) =>
+      (kind === 'request' && message.method !== 'ping') ||
+      (kind === 'notification' && !NOT_FOR_SLEEPERS.has(message.method)),
+  )
 }
 
 /** Executes a POST that passed {@link checkPost}, and answers it. */
 export function executePost(session: Session, post: Post): void {
   const { exchange, messages, batch, hold } = post
-  let requests = 0
-  for (const { kind } of messages) if (kind === 'request') requests += 1
-  if (requests === 0) {
+  const requests: RequestId[] = []
+  for (const { kind, message } of messages) if (kind === 'request') requests.push(message.id)
+  if (requests.length === 0) {
     executeOneWay(session, post)
     return
   }
@@ -138,22 +152,13 @@ function handOver(
 ): void {
   const message = { ...request, id: running.privateId }
   try {
-    if (asksClients(session)) handling.run(running, () => session.deliver(message, context))
+    // The async context costs 2-3 µs a call: it is kept only for clients that can be asked something.
+    if (session.asksClient) handling.run(running, () => session.deliver(message, context))
     else session.deliver(message, context)
   } catch (thrown) {
     session.instanceError(thrown)
     session.abort(running, errorResponse(running.id, JsonRpcErrorCode.INTERNAL_ERROR, 'Internal error'))
   }
-}
-
-/** The async context costs 2-3 µs a call: it is kept only for clients that can be asked something. */
-function asksClients(session: Session): boolean {
-  const capabilities = clientCapabilities(session.record)
-  return (
-    capabilities['sampling'] !== undefined ||
-    capabilities['elicitation'] !== undefined ||
-    capabilities['roots'] !== undefined
-  )
 }
 
 function executeNotification(

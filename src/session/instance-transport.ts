@@ -11,7 +11,7 @@ export interface TransportHost {
     relatedRequestId: RequestId | undefined,
   ): Promise<void>
   /** The instance closed its own connection. */
-  closedByInstance(): void
+  closedByInstance(transport: InstanceTransport): void
   /** The instance reported an error that no message answers. */
   instanceError(error: Error): void
 }
@@ -29,14 +29,15 @@ export class InstanceTransport implements ServerTransport {
   supportedProtocolVersions: readonly string[] | undefined
   /** Set by SDK v2 when it connects. */
   scopeChallengeResolver: ScopeChallengeResolver | undefined
-  readonly #host: TransportHost
+  /** Who takes what the instance sends; another one while a rebuilt instance catches up. */
+  host: TransportHost
   #started = false
   #closed = false
 
   constructor(host: TransportHost, sessionId: string | undefined) {
-    this.#host = host
+    this.host = host
     this.sessionId = sessionId
-    this.onerror = (error) => host.instanceError(error)
+    this.onerror = (error) => this.host.instanceError(error)
   }
 
   /** Whether the instance has connected. */
@@ -54,7 +55,7 @@ export class InstanceTransport implements ServerTransport {
 
   /** Called by the SDK for every message it sends. */
   send(message: JsonRpcMessage, options?: { relatedRequestId?: RequestId }): Promise<void> {
-    return this.#host.sendFromInstance(this, message, options?.relatedRequestId)
+    return this.host.sendFromInstance(this, message, options?.relatedRequestId)
   }
 
   /** Called by the SDK when the server is closed. */
@@ -64,7 +65,7 @@ export class InstanceTransport implements ServerTransport {
         this.shut()
       } finally {
         // Whatever the author's onclose does: an instance without a transport answers nothing any more.
-        this.#host.closedByInstance()
+        this.host.closedByInstance(this)
       }
     }
     return Promise.resolve()

@@ -1,9 +1,11 @@
 /** The author's server, connected to its session. */
 
 import { messageOf, SojournError } from '../errors.ts'
-import type { McpServerLike, ServerContext } from '../types.ts'
+import type { CloseReason, McpServerLike, ServerContext } from '../types.ts'
+import type { InstanceLife } from './instance-life.ts'
 import { InstanceTransport, type TransportHost } from './instance-transport.ts'
 import type { Runtime } from './runtime.ts'
+import type { FactoryContext } from './server-context.ts'
 
 /** Servers that were handed out: one session, one instance, never shared. Weak, so that it keeps nothing alive. */
 const seen = new WeakSet<object>()
@@ -11,13 +13,20 @@ const seen = new WeakSet<object>()
 /** A built and connected server. */
 export class Instance {
   readonly transport: InstanceTransport
+  readonly life: InstanceLife
   readonly #server: McpServerLike
   readonly #runtime: Runtime
   #foreign = false
 
-  private constructor(server: McpServerLike, transport: InstanceTransport, runtime: Runtime) {
+  private constructor(
+    server: McpServerLike,
+    transport: InstanceTransport,
+    life: InstanceLife,
+    runtime: Runtime,
+  ) {
     this.#server = server
     this.transport = transport
+    this.life = life
     this.#runtime = runtime
   }
 
@@ -28,11 +37,11 @@ export class Instance {
   static async create(
     runtime: Runtime,
     host: TransportHost,
-    context: ServerContext,
+    context: FactoryContext,
     sessionId: string | undefined,
   ): Promise<Instance> {
     const server = await callFactory(runtime, context)
-    return new Instance(server, new InstanceTransport(host, sessionId), runtime)
+    return new Instance(server, new InstanceTransport(host, sessionId), context.life, runtime)
   }
 
   /** Connects the server to its transport. Rejects as the server does. */
@@ -46,8 +55,9 @@ export class Instance {
     }
   }
 
-  /** Closes the server; idempotent. What it throws costs nobody else anything. */
-  close(): void {
+  /** Closes the server, because its session sleeps or ends; idempotent. What it throws costs nobody else anything. */
+  close(reason: CloseReason | 'sleep'): void {
+    this.life.end(reason)
     if (this.#foreign) return
     try {
       this.#server.close().catch((thrown: unknown) => this.#closeFailed(thrown))

@@ -160,6 +160,6 @@ export function recordAnswer(session: Session, response: JsonRpcResponse): boole
   if (!('result' in response)) return false
   const { protocolVersion, capabilities } = response.result
   if (typeof protocolVersion === 'string') session.record.protocolVersion = protocolVersion
-  if (isObject(capabilities)) session.record.serverCapabilities = capabilities
+  session.setCapabilities(JSON.stringify(isObject(capabilities) ? capabilities : {}))
   return true
 }

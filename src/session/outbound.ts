@@ -12,7 +12,9 @@ import type {
   RequestId,
 } from '../types.ts'
 import type { InstanceTransport } from './instance-transport.ts'
+import { isListChanged } from './replay.ts'
 import type { RunningRequest } from './running-request.ts'
+import { serializeOutgoing } from './serialize.ts'
 import type { Asker } from './server-requests.ts'
 import type { Session } from './session.ts'
 
@@ -101,10 +103,11 @@ export class Outbound {
   }
 
   #notify(notification: JsonRpcNotification, isRelated: boolean, related: RunningRequest | undefined): void {
+    if (isListChanged(notification.method)) this.#session.listChanged()
     const message =
       notification.method === 'notifications/cancelled' ? this.#withTravelId(notification) : notification
     if (message === undefined) return
-    const data = this.#session.serializeOutgoing(message)
+    const data = serializeOutgoing(this.#session, message)
     if (data === undefined) return
     if (!isRelated) this.#session.streams.standalone.notify(data)
     // After its answer a request has no stream any more; and on no other stream would the client expect it.
@@ -132,7 +135,7 @@ export class Outbound {
       this.#session.serverRequests.remove(id)
       return Promise.reject(error)
     }
-    const data = this.#session.serializeOutgoing({ ...request, id })
+    const data = serializeOutgoing(this.#session, { ...request, id })
     if (data === undefined)
       return failed(
         new SojournError(

@@ -6,9 +6,10 @@ import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { MessageStream } from '../stream/message-stream.ts'
 import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
 import { UnsentWatch } from '../stream/unsent-watch.ts'
-import type { JsonRpcResponse, ResponseMode } from '../types.ts'
+import type { JsonRpcResponse, RequestId, ResponseMode } from '../types.ts'
 import type { Hold } from './idle-clock.ts'
 import type { Answerable, AnswerSink } from './running-request.ts'
+import { serialize } from './serialize.ts'
 import type { Session } from './session.ts'
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' } as const
@@ -32,12 +33,15 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   readonly #session: Session
   readonly #exchange: Exchange
   readonly #hold: Hold | undefined
+  /** The ids of its requests. */
+  readonly requests: readonly RequestId[]
   readonly #batch: boolean
   readonly #mode: ResponseMode
   #state: State = 'waiting'
   /** The peer is gone, or was never going to be answered. */
   #gone = false
   #outstanding: number
+  #status = 200
   #collected: Collected[] | undefined
   #stream: MessageStream | undefined
   #watch: UnsentWatch | undefined
@@ -46,7 +50,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     session: Session,
     exchange: Exchange,
     hold: Hold | undefined,
-    requests: number,
+    requests: readonly RequestId[],
     batch: boolean,
     mode: ResponseMode,
   ) {
@@ -54,7 +58,8 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     this.#session = session
     this.#exchange = exchange
     this.#hold = hold
-    this.#outstanding = requests
+    this.requests = requests
+    this.#outstanding = requests.length
     this.#batch = batch
     this.#mode = mode
     if (exchange.closed) {
@@ -87,9 +92,10 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     return true
   }
 
-  answer(request: Answerable, response: JsonRpcResponse): void {
+  answer(request: Answerable, response: JsonRpcResponse, status?: number): void {
     this.#outstanding -= 1
-    const body = this.#session.serialize(response, request.id)
+    if (status !== undefined) this.#status = status
+    const body = serialize(this.#session, response, request.id)
     if (this.#state === 'streaming')
       this.#stream?.send(body, { answer: request.id, last: this.#outstanding === 0 })
     else if (this.#mode === 'sse') {
@@ -149,18 +155,17 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     this.#session.runtime.deadlines.disarm(this)
     const stream = this.#session.streams.addPost(this)
     this.#stream = stream
-    stream.attach(
-      new SseConnection(
-        this.#session.streams.context,
-        this,
-        this.#exchange,
-        this.#hold,
-        stream.number,
-        'post',
-        stream.primingId(0),
-        this.#session.primes,
-      ),
+    const connection = new SseConnection(
+      this.#session.streams.context,
+      this,
+      this.#exchange,
+      this.#hold,
+      stream.number,
+      'post',
+      this.#session.primes,
     )
+    stream.prime(connection, 0)
+    stream.attach(connection)
     for (const { request, body, cancelled } of this.#collected ?? []) {
       if (!cancelled) stream.send(body, { answer: request.id })
     }
@@ -197,7 +202,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     }
     const bodies = collected.map(({ body }) => body)
     const body = this.#batch ? `[${bodies.join(',')}]` : bodies.join('')
-    this.#exchange.respond(200, JSON_HEADERS, body)
+    this.#exchange.respond(this.#status, JSON_HEADERS, body)
     if (!this.#exchange.closed) {
       this.#watch = new UnsentWatch(deadlines, options.unsentTimeout, this.#exchange, this.#exchange)
       this.#watch.completed()

@@ -22,11 +22,11 @@ export function requestIdOf({ messages, batch }: ParsedPost): RequestId | null {
   return !batch && first?.kind === 'request' ? first.message.id : null
 }
 
-/** Bytes of a value as JSON; `Infinity` when it is nested too deeply to be written, which a client can send. */
-export function jsonSize(value: unknown): number {
+/** An optional object as JSON; undefined when it is nested too deeply to be written, which a client can send. */
+export function jsonText(value: Readonly<Record<string, unknown>> | undefined): string | undefined {
   try {
-    return value === undefined ? 0 : Buffer.byteLength(JSON.stringify(value))
+    return value === undefined ? '{}' : JSON.stringify(value)
   } catch {
-    return Number.POSITIVE_INFINITY
+    return undefined
   }
 }

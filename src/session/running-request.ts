@@ -14,8 +14,8 @@ export interface Answerable {
 export interface AnswerSink {
   /** A notification or server→client request that belongs to the request. Returns whether it has a way to travel. */
   related(message: string, expectsAnswer: boolean): boolean
-  /** The answer; the last message of this request. */
-  answer(request: Answerable, response: JsonRpcResponse): void
+  /** The answer; the last message of this request. `status` is what HTTP says of it where nothing was sent yet, default 200. */
+  answer(request: Answerable, response: JsonRpcResponse, status?: number): void
   /** The client cancelled: no answer is due. */
   cancelled(request: Answerable): void
   /** Ends the SSE connection so that the client polls; does nothing where the stream could not be resumed. */
@@ -34,6 +34,8 @@ export class RunningRequest {
   readonly startedAt: number
   /** Whether its start was told as an event: then its end is told as well. */
   announced = false
+  /** Whether its answer is there and only waits for what it changed to be kept. */
+  answered = false
   readonly #hold: Hold | undefined
 
   constructor(

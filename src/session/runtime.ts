@@ -6,7 +6,10 @@ import type { Log } from '../logging.ts'
 import type { ResolvedOptions } from '../settings.ts'
 import type { EventLog } from '../stream/event-log.ts'
 import type { CreateServer } from '../types.ts'
+import type { AwakeSessions } from './awake-sessions.ts'
 import type { EventHub } from './events.ts'
+import type { Session } from './session.ts'
+import type { SharedJsonPool } from './shared-json.ts'
 
 /** Shared by the sessions of one manager; two managers in one process share nothing. */
 export interface Runtime {
@@ -18,6 +21,30 @@ export interface Runtime {
   readonly hub: EventHub
   readonly log: Log
   readonly load: Load
+  /** JSON that sessions have in common. */
+  readonly shared: SharedJsonPool
+  /** Who is awake; undefined where nothing ever sleeps. */
+  readonly awake: AwakeSessions | undefined
+  /** Keeps sessions beyond the process; undefined where there is no store. */
+  readonly keeper: Keeper | undefined
+  /** Logs a warning the first time it is given. */
+  warnOnce(message: string, details: Readonly<Record<string, unknown>>): void
+}
+
+/** What a session tells whoever keeps it in a store. */
+export interface Keeper {
+  /** The record changed: it is written soon, and before the next answer. */
+  changed(session: Session): void
+  /** Messages were taken by the client: written soon, but nothing waits for it. */
+  delivered(session: Session): void
+  /** Writes what an answer has to wait for; undefined when that is nothing. Rejects when the store does not take it. */
+  commit(session: Session): Promise<void> | undefined
+  /** Something holds the session. */
+  busy(session: Session): void
+  /** Nothing holds it any more. */
+  idle(session: Session): void
+  /** The session ended. */
+  forget(session: Session): void
 }
 
 /** How many requests run in all sessions, and who waits for them to end. */

@@ -2,16 +2,27 @@
 
 import type { Exchange } from '../http/exchange.ts'
 import { lazyRequest, type RequestSource } from '../http/lazy-request.ts'
-import type { AuthInfo, ClientIdentity, Era, JsonValue, ServerContext, SessionContext } from '../types.ts'
+import type {
+  AuthInfo,
+  ClientIdentity,
+  Era,
+  JsonValue,
+  KeepAwake,
+  ServerContext,
+  SessionContext,
+} from '../types.ts'
+import { InstanceLife } from './instance-life.ts'
 import type { Session } from './session.ts'
 
-/** The author's view of a session. */
+/** The author's view of a session, from one of its instances. */
 export class SessionView implements SessionContext {
   readonly restored: boolean
   readonly #session: Session
+  readonly #life: InstanceLife
 
-  constructor(session: Session, restored: boolean) {
+  constructor(session: Session, life: InstanceLife, restored: boolean) {
     this.#session = session
+    this.#life = life
     this.restored = restored
   }
 
@@ -38,31 +49,43 @@ export class SessionView implements SessionContext {
   get signal(): AbortSignal {
     return this.#session.signal
   }
+
+  keepAwake(): KeepAwake {
+    return this.#life.hold()
+  }
 }
 
 /** The factory's context. */
 export class FactoryContext implements ServerContext {
   readonly era: Era = 'legacy'
   readonly session: SessionContext
-  readonly #session: Session
+  readonly authInfo: AuthInfo | undefined
+  /** The life of the instance that is being built. */
+  readonly life: InstanceLife
   readonly #source: RequestSource
   #request: Request | undefined
-  readonly authInfo: AuthInfo | undefined
 
-  constructor(session: Session, exchange: Exchange, authInfo: AuthInfo | undefined) {
-    this.#session = session
-    this.session = new SessionView(session, false)
-    // Not the exchange: a factory's closure keeps the context, and would keep the socket of `initialize` with it.
+  constructor(session: Session, exchange: Exchange, authInfo: AuthInfo | undefined, restored: boolean) {
+    this.life = new InstanceLife(() => session.instanceUsed())
+    this.session = new SessionView(session, this.life, restored)
+    // Not the exchange: a factory's closure keeps the context, and would keep the socket of the request with it.
     this.#source = { method: exchange.method, target: exchange.target, headers: exchange.headers }
     this.authInfo = authInfo
   }
 
   get instanceSignal(): AbortSignal {
-    // Without sleep an instance lives exactly as long as its session.
-    return this.#session.signal
+    return this.life.signal
   }
 
   get requestInfo(): Request {
     return (this.#request ??= lazyRequest(this.#source))
+  }
+
+  onSleep(hook: () => void | PromiseLike<void>): void {
+    this.life.onSleep(hook)
+  }
+
+  onWake(hook: () => void | PromiseLike<void>): void {
+    this.life.onWake(hook)
   }
 }

@@ -30,6 +30,11 @@ export class ServerRequests {
     return (this.#pending?.size ?? 0) - this.#pings
   }
 
+  /** Whether nothing at all is pending, pings included. */
+  get empty(): boolean {
+    return (this.#pending?.size ?? 0) === 0
+  }
+
   /**
    * Registers a request and gives the id it travels with.
    * @throws SojournError `limit-exceeded` when `maxServerRequestsPerSession` are pending.

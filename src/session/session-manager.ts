@@ -18,10 +18,12 @@ import { resolveOptions } from '../settings.ts'
 import { MemoryEventLog } from '../stream/memory-event-log.ts'
 import type { AppOptions, CreateServer, Duration, ResponseMode } from '../types.ts'
 import { Announcements } from './announcements.ts'
+import { AwakeSessions } from './awake-sessions.ts'
 import { EventHub } from './events.ts'
 import { type Caller, type Checked, HttpFront, type ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
-import { checkPost, executePost, type Post } from './inbound.ts'
+import { checkPost, executePost, needsInstance, type Post } from './inbound.ts'
+import { AwakeHold } from './instance-life.ts'
 import { initializeIn, requestIdOf } from './posted.ts'
 import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
 import {
@@ -39,6 +41,7 @@ import { checkScopes } from './scope-check.ts'
 import type { Session } from './session.ts'
 import { randomSessionId } from './session-record.ts'
 import { SessionTable } from './session-table.ts'
+import { SharedJsonPool } from './shared-json.ts'
 import { type OpeningHost, SessionOpener } from './session-opener.ts'
 import { Sessions } from './sessions.ts'
 import { Shutdown } from './shutdown.ts'
@@ -92,11 +95,17 @@ export class StreamableHTTPSessionManager {
     const clock = resolved.clock ?? systemClock
     const log = createLog(options.logger)
     const failed = (thrown: unknown) => log.error('an internal callback failed', { error: thrown })
+    const deadlines = new Deadlines(clock, failed)
+    const { sleepAfter, maxAwake } = resolved
+    // The one server of a SessionTransport cannot be built again.
+    const sleeps =
+      !single && !resolved.stateless && Math.min(sleepAfter, maxAwake) !== Number.POSITIVE_INFINITY
+    const warned = new Set<string>()
     this.#runtime = {
       createServer,
       options: resolved,
       clock,
-      deadlines: new Deadlines(clock, failed),
+      deadlines,
       eventLog:
         resolved.stateless || resolved.eventLog === false
           ? undefined
@@ -104,6 +113,14 @@ export class StreamableHTTPSessionManager {
       hub: new EventHub((thrown) => log.error('an event listener threw', { error: thrown })),
       log,
       load: new Load(),
+      shared: new SharedJsonPool(),
+      awake: sleeps ? new AwakeSessions({ clock, deadlines, log }, { sleepAfter, maxAwake }) : undefined,
+      keeper: undefined,
+      warnOnce: (message, details) => {
+        if (warned.has(message)) return
+        warned.add(message)
+        log.warn(message, details)
+      },
     }
     this.#front = new HttpFront(resolved, log)
     this.#table = new SessionTable(this.#runtime)
@@ -327,14 +344,30 @@ export class StreamableHTTPSessionManager {
     }
     const limit = checkPost(session, post)
     if (limit !== undefined) return refuse(limit)
-    const scope = checkScopes(session, post)
-    const challenged = scope instanceof Promise ? await scope : scope
-    if (challenged !== undefined) return refuse(challenged)
-    if (session.state !== 'open') return refuse(NOT_FOUND)
-    // Others may have been let in while the check waited.
-    const full = scope instanceof Promise ? checkPost(session, post) : undefined
-    if (full !== undefined) return refuse(full)
-    executePost(session, post)
+    let waited = false
+    let awake: AwakeHold | undefined
+    if (session.instance === undefined && needsInstance(parsed.messages)) {
+      const woken = await session.wake(exchange, caller.authInfo)
+      if (!(woken instanceof AwakeHold)) return refuse(woken)
+      awake = woken
+      waited = true
+    }
+    try {
+      const scope = checkScopes(session, post)
+      if (scope instanceof Promise) {
+        awake ??= session.instance?.life.hold()
+        waited = true
+      }
+      const challenged = scope instanceof Promise ? await scope : scope
+      if (challenged !== undefined) return refuse(challenged)
+      if (session.state !== 'open') return refuse(NOT_FOUND)
+      // Others may have been let in while this one waited.
+      const full = waited ? checkPost(session, post) : undefined
+      if (full !== undefined) return refuse(full)
+      executePost(session, post)
+    } finally {
+      awake?.release()
+    }
   }
 
   async #serveModern(

@@ -6,7 +6,7 @@ import type { JsonRpcRequest, ResponseMode } from '../types.ts'
 import type { Caller } from './http-front.ts'
 import { openSession, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
-import { jsonSize } from './posted.ts'
+import { jsonText } from './posted.ts'
 import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
 import { ALREADY_INITIALIZED, FULL } from './refusals.ts'
 import type { Runtime } from './runtime.ts'
@@ -42,8 +42,9 @@ export class SessionOpener {
 
   /** Serves an `initialize`. Resolves when it is answered or refused. */
   async open(exchange: Exchange, caller: Caller, request: JsonRpcRequest, mode: ResponseMode): Promise<void> {
-    const { options, hub, clock } = this.#host.runtime
-    if (jsonSize(request.params) > options.maxInitializeSize) {
+    const { options, hub, clock, shared } = this.#host.runtime
+    const params = jsonText(request.params)
+    if (params === undefined || Buffer.byteLength(params) > options.maxInitializeSize) {
       this.#host.refuse(exchange, {
         status: 400,
         code: JsonRpcErrorCode.INVALID_REQUEST,
@@ -63,7 +64,7 @@ export class SessionOpener {
     if (typeof slot === 'string')
       return this.#host.refuse(exchange, { ...FULL, option: slot, id: request.id })
     this.#everOpened = true
-    const record = newRecord(id, caller.principal, clock.wallTime(), request.params)
+    const record = newRecord(id, caller.principal, clock.wallTime(), shared.hold(params))
     const session = new Session(this.#host.runtime, record, this.#host.table, false)
     const { authInfo } = caller
     const openings = this.#host.openings
@@ -82,10 +83,14 @@ export class SessionOpener {
       if (session.instance === undefined) this.#everOpened = false
       // An error of the server's own is passed on; it travels like any answer, but without an id.
       if (response !== undefined)
-        new PostAnswer(session, exchange, undefined, 1, false, mode === 'sse' ? 'json' : mode).answer(
-          request,
-          response,
-        )
+        new PostAnswer(
+          session,
+          exchange,
+          undefined,
+          [request.id],
+          false,
+          mode === 'sse' ? 'json' : mode,
+        ).answer(request, response)
       return
     }
     this.#host.table.register(session, slot)
@@ -103,6 +108,6 @@ export class SessionOpener {
     }
     exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
     const hold = session.clock.hold('exchange')
-    new PostAnswer(session, exchange, hold, 1, false, mode).answer(request, response)
+    new PostAnswer(session, exchange, hold, [request.id], false, mode).answer(request, response)
   }
 }

@@ -5,23 +5,28 @@ import { randomBytes } from 'node:crypto'
 import { SojournError } from '../errors.ts'
 import { HANDSHAKE_VERSIONS } from '../http/era.ts'
 import type { ClientIdentity, JsonValue } from '../types.ts'
+import type { SharedJson } from './shared-json.ts'
 
-/** One session as data; about 1 KB. */
+/** One session as data; what most clients have in common is shared. */
 export interface SessionRecord {
-  /** What `Mcp-Session-Id` names. */
-  readonly id: string
+  /** What `Mcp-Session-Id` names. After a restart, until its client comes back, only its first 8 characters and `…`: the id is a credential, and no store gets it. */
+  id: string
   /** Who owns it; undefined for an anonymous session. */
   readonly principal: string | undefined
   /** Wall clock at `initialize`, milliseconds since the Unix epoch. */
   readonly createdAt: number
   /** The client's `initialize` params, as received. */
-  readonly initializeParams: Readonly<Record<string, unknown>>
+  readonly initialize: SharedJson
   /** The version the server answered with. */
   protocolVersion: string
-  /** The capabilities the server answered with. */
-  serverCapabilities: Readonly<Record<string, unknown>>
+  /** The capabilities the server answered with; undefined until it has. */
+  capabilities: SharedJson | undefined
   /** Whether `notifications/initialized` arrived. */
   initialized: boolean
+  /** Whether a request other than `ping` was accepted, or a GET opened, since the handshake. */
+  used: boolean
+  /** Whether an instance announced changes of its own that a rebuilt one would not know of. */
+  changed: boolean
   /** The level of the last successful `logging/setLevel`. */
   logLevel: string | undefined
   /** URIs of successful `resources/subscribe`; made on first use. */
@@ -32,12 +37,8 @@ export interface SessionRecord {
   serverRequests: number
   /** The last number given to a stream of a POST; 0 is the GET stream. */
   streams: number
-}
-
-/** The capabilities a client declared, by name. */
-export function clientCapabilities(record: SessionRecord): Readonly<Record<string, unknown>> {
-  const capabilities = record.initializeParams['capabilities']
-  return isObject(capabilities) ? capabilities : {}
+  /** The highest position of the GET stream that any connection took. */
+  delivered: number
 }
 
 /** Whether a value is a JSON object. */
@@ -86,25 +87,47 @@ export function randomSessionId(): string {
   return randomBytes(SESSION_ID_BYTES).toString('base64url')
 }
 
+/** What `session.data` is until its author assigns something. */
+const NO_DATA: JsonValue = Object.freeze({})
+
 /** The record of a session that is about to be opened. */
 export function newRecord(
   id: string,
   principal: string | undefined,
   createdAt: number,
-  params: Readonly<Record<string, unknown>> | undefined,
+  initialize: SharedJson,
 ): SessionRecord {
   return {
     id,
     principal,
     createdAt,
-    initializeParams: params ?? {},
+    initialize,
     protocolVersion: HANDSHAKE_VERSIONS[0] ?? '',
-    serverCapabilities: {},
+    capabilities: undefined,
     initialized: false,
+    used: false,
+    changed: false,
     logLevel: undefined,
     subscriptions: undefined,
-    data: {},
+    data: NO_DATA,
     serverRequests: 0,
     streams: 0,
+    delivered: 0,
   }
+}
+
+/** Whether the client said in `initialize` that a server may ask it something. */
+export function asksClient(record: SessionRecord): boolean {
+  const { capabilities } = record.initialize.parse()
+  if (!isObject(capabilities)) return false
+  return (
+    capabilities['sampling'] !== undefined ||
+    capabilities['elicitation'] !== undefined ||
+    capabilities['roots'] !== undefined
+  )
+}
+
+/** What the server declared under a name (`tools`, `resources`, …); undefined when it did not. */
+export function capabilityOf(record: SessionRecord, name: string): unknown {
+  return record.capabilities?.value[name]
 }

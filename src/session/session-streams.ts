@@ -3,8 +3,8 @@
 import { createHash } from 'node:crypto'
 
 import type { Exchange } from '../http/exchange.ts'
-import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
-import type { Awaitable, EventLog } from '../stream/event-log.ts'
+import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import type { Awaitable, EventLog, RestoredStream } from '../stream/event-log.ts'
 import { MessageStream } from '../stream/message-stream.ts'
 import { SseConnection, type SseConnectionOwner } from '../stream/sse-connection.ts'
 import type { StreamContext } from '../stream/stream-context.ts'
@@ -21,7 +21,7 @@ const FEWEST_REMEMBERED = 256
 const LONGEST_CURSOR = 256
 
 /** Tag of the session, number of the stream, position in it, and on priming events a running number. */
-const CURSOR = /^([\w-]{8})\.(\d{1,10})\.(\d{1,15})(?:\.\d{1,10})?$/
+const CURSOR = /^([\w-]{8})\.(\d{1,15})\.(\d{1,15})(?:\.\d{1,10})?$/
 
 const STREAM_LIMIT: Refusal = {
   status: 429,
@@ -46,6 +46,10 @@ const UNKNOWN_CURSOR: Refusal = {
   message: 'Bad Request: Last-Event-ID is not an event id of this session',
   cause: 'cursor',
 }
+
+/** What a call is told that ran when its process died. */
+const INTERRUPTED =
+  'Internal error: the server was restarted while the request ran; it may or may not have had its effect'
 
 /** The streams of one session. */
 export class SessionStreams {
@@ -84,6 +88,41 @@ export class SessionStreams {
     return this.#standalone
   }
 
+  /** Whether streams made anew would be the same: none is open, and nobody could come back for anything. */
+  get blank(): boolean {
+    if (this.#open > 0 || (this.#posts?.size ?? 0) > 0 || (this.#finished?.size ?? 0) > 0) return false
+    return this.#standalone?.blank ?? true
+  }
+
+  /** Takes over a stream from before a restart. Requests of it that were not answered then are answered now, with an error. */
+  restore(restored: RestoredStream): void {
+    const { record } = this.#session
+    if (restored.stream === 0) {
+      const taken = Math.min(record.delivered, restored.position)
+      this.#standalone = new StandaloneStream(
+        this.#session,
+        MessageStream.restore(this.context, restored, taken),
+      )
+      return
+    }
+    record.streams = Math.max(record.streams, restored.stream)
+    const stream = MessageStream.restore(this.context, restored, 0)
+    const answered = new Set(restored.answers.map(({ id }) => id))
+    for (const id of restored.requests) {
+      if (!answered.has(id))
+        stream.send(errorBody(JsonRpcErrorCode.INTERNAL_ERROR, INTERRUPTED, id), { answer: id })
+    }
+    this.#finished ??= new Map()
+    this.#finished.set(stream.number, stream)
+  }
+
+  /** The log lost what it held: whoever comes back for any of it is told so. */
+  logEmptied(): void {
+    this.#standalone?.logEmptied()
+    for (const answer of this.#posts?.values() ?? []) answer.stream?.logEmptied()
+    for (const stream of this.#finished?.values() ?? []) stream.logEmptied()
+  }
+
   /** @internal Counts connections, for the limit. */
   count(change: 1 | -1): void {
     this.#open += change
@@ -95,7 +134,9 @@ export class SessionStreams {
     record.streams += 1
     this.#posts ??= new Map()
     this.#posts.set(record.streams, answer)
-    return new MessageStream(this.context, record.streams)
+    const stream = new MessageStream(this.context, record.streams)
+    stream.open(answer.requests)
+    return stream
   }
 
   /** Every answer of a POST stream was sent: kept only for clients that missed the end. */
@@ -157,22 +198,25 @@ export class SessionStreams {
       hold,
       number,
       'resume',
-      stream.primingId(position),
       this.context.primes,
     )
+    stream.prime(connection, position)
     if (answer === undefined) stream.attach(connection)
     else answer.attach(connection)
     stream.replayAfter(position, undefined)
     return undefined
   }
 
-  /** The session is over: every connection ends, and its events are dropped. `retry` tells clients when to come back. */
-  close(retry: number | undefined): void {
+  /**
+   * The session is over: every connection ends, and its events are dropped unless they are `kept` for after a restart. `retry` tells
+   * clients when to come back.
+   */
+  close(retry: number | undefined, kept: boolean): void {
     this.#standalone?.close(retry)
     // In the order of a slow log: the answers that the end of the session gave are still on their way through it.
     for (const stream of this.#finished?.values() ?? []) stream.finish()
-    this.#closed = true
-    if (this.#session.ephemeral) return
+    this.#closed = !kept
+    if (this.#session.ephemeral || kept) return
     const drop = (): void => this.#forget((log) => log.dropSession(this.context.logKey))
     // A slow log must keep what is still read from it or written to it, or a client that came back ends without its answer.
     const pending = [this.#standalone, ...(this.#finished?.values() ?? [])].map((stream) => stream?.pending())
@@ -183,7 +227,7 @@ export class SessionStreams {
   /** Names an event so that no other session's cursor can be mistaken for one of this. */
   eventId(stream: number, position: number): string {
     this.#tag ??= createHash('sha256')
-      .update(`sojourn-events:${this.#session.record.id}`)
+      .update(`sojourn-events:${this.#session.key}`)
       .digest('base64url')
       .slice(0, 8)
     return `${this.#tag}.${stream}.${position}`
@@ -257,7 +301,7 @@ class SessionStreamContext implements StreamContext {
   }
 
   get logKey(): string {
-    return this.#session.record.id
+    return this.#session.key
   }
 
   get primes(): boolean {
@@ -270,6 +314,10 @@ class SessionStreamContext implements StreamContext {
 
   eventId(stream: number, position: number): string {
     return this.#streams.eventId(stream, position)
+  }
+
+  taken(stream: number, position: number): void {
+    if (stream === 0) this.#session.delivered(position)
   }
 
   connectionOpened(stream: number, kind: 'get' | 'post' | 'resume'): void {

@@ -56,6 +56,12 @@ export class SessionTransport implements ServerTransport {
     if (this.#options.stateless) {
       throw new RangeError('stateless must be false for a SessionTransport, which is one session, got true')
     }
+    for (const key of ['store', 'sleepAfter', 'maxAwake'] as const) {
+      if (options[key] === undefined) continue
+      throw new RangeError(
+        `${key} must be left out of a SessionTransport: its one server cannot be built again; httpApp takes a function that builds servers`,
+      )
+    }
     this.#manager = new StreamableHTTPSessionManager(() => this.#adopt(), options, 'single', newSessionId)
     this.#unopened = new DeadlineCall(() => this.#end())
     this.#deadlines = new Deadlines(this.#options.clock ?? systemClock, (thrown) => this.#failed(thrown))

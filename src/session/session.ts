@@ -1,9 +1,11 @@
 /** A session: its record, its instance, what holds it, and the one door it leaves by. */
 
+import { createHash } from 'node:crypto'
+
 import { DeadlineCall } from '../deadlines.ts'
 import { messageOf, SojournError } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
-import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type {
   AuthInfo,
   ClientIdentity,
@@ -15,6 +17,8 @@ import type {
   MessageExtra,
   RequestId,
 } from '../types.ts'
+import type { AwakeHold, InstanceLife } from './instance-life.ts'
+import type { AwakePlace } from './awake-sessions.ts'
 import type { RequestOutcome, StreamKind } from './events.ts'
 import { type Hold, IdleClock, type IdleClockOwner } from './idle-clock.ts'
 import { Instance } from './instance.ts'
@@ -25,8 +29,12 @@ import { type AnswerSink, RunningRequest, RunningRequests } from './running-requ
 import type { Runtime } from './runtime.ts'
 import { FactoryContext } from './server-context.ts'
 import { ServerRequests } from './server-requests.ts'
-import { clientIdentity, keptData, type SessionRecord } from './session-record.ts'
+import { serializeOutgoing } from './serialize.ts'
+import { asksClient, capabilityOf, clientIdentity, keptData, type SessionRecord } from './session-record.ts'
 import { SessionStreams } from './session-streams.ts'
+import { NOT_WOKEN, rebuild, WAKE_PAUSE } from './waking.ts'
+import type { Refusal } from './refusal.ts'
+import { NOT_FOUND } from './refusals.ts'
 
 /** The first revision whose clients take events of empty data. */
 const FIRST_PRIMING_VERSION = '2025-11-25'
@@ -58,22 +66,41 @@ export interface SessionOwner {
   closed(session: Session, reason: CloseReason): void
 }
 
-/** One session. */
+/** What going to sleep came to; `awake`: something needs the instance. */
+export type SleepOutcome = 'asleep' | 'awake' | 'falling-asleep'
+
+/** How long an author's `onSleep` may take, in milliseconds. */
+const SLEEP_HOOK_TIMEOUT = 5_000
+
+/** One session. What not every session needs is made on first use, and let go when it sleeps. */
 export class Session implements TransportHost, IdleClockOwner {
   readonly runtime: Runtime
   readonly record: SessionRecord
   /** Under `stateless`: lives for one POST, has no id and no place in the table. */
   readonly ephemeral: boolean
   readonly clock: IdleClock
-  readonly requests: RunningRequests
-  readonly serverRequests: ServerRequests
-  readonly streams: SessionStreams
+  /** Whether the client said that it can be asked something (sampling, elicitation, roots). */
+  readonly asksClient: boolean
+  /** @internal Whether the store has yet to be told of a change of the record. */
+  unsaved = false
+  /** @internal Whether the store counts the session as in use. */
+  storedBusy = true
   readonly #owner: SessionOwner
-  readonly #outbound: Outbound
   readonly #openedAt: number
+  #key: string | undefined
+  #requests: RunningRequests | undefined
+  #serverRequests: ServerRequests | undefined
+  #streams: SessionStreams | undefined
+  #outbound: Outbound | undefined
   #state: SessionState = 'opening'
-  #used = false
   #instance: Instance | undefined
+  #place: AwakePlace | undefined
+  /** The instance that is being built again, and the life that the factory was told of. */
+  #rebuilding: Instance | undefined
+  #building: InstanceLife | undefined
+  #waking: Promise<Refusal | undefined> | undefined
+  #wakeFailedAt = Number.NEGATIVE_INFINITY
+  #fallingAsleep = false
   #abort: AbortController | undefined
   #closeReason: CloseReason | undefined
   #idleTimeout = Number.POSITIVE_INFINITY
@@ -81,30 +108,63 @@ export class Session implements TransportHost, IdleClockOwner {
   #maxAge: DeadlineCall | undefined
   #tooOld = false
 
-  constructor(runtime: Runtime, record: SessionRecord, owner: SessionOwner, ephemeral: boolean) {
+  /** `openedAt`: monotonic time of `initialize`; now unless the session comes from a store. `key`: as {@link Session.key}, where the id is not known. */
+  constructor(
+    runtime: Runtime,
+    record: SessionRecord,
+    owner: SessionOwner,
+    ephemeral: boolean,
+    stored?: { readonly openedAt: number; readonly key: string },
+  ) {
     this.runtime = runtime
     this.record = record
     this.ephemeral = ephemeral
+    this.asksClient = asksClient(record)
     this.#owner = owner
-    this.#openedAt = runtime.clock.now()
+    this.#openedAt = stored?.openedAt ?? runtime.clock.now()
+    this.#key = stored?.key
     this.#idleSince = this.#openedAt
     this.clock = new IdleClock(runtime.deadlines, this)
-    this.requests = new RunningRequests((request, outcome) => this.#requestEnded(request, outcome))
-    this.serverRequests = new ServerRequests(runtime.options.maxServerRequestsPerSession, () => {
+  }
+
+  /** The running requests. */
+  get requests(): RunningRequests {
+    return (this.#requests ??= new RunningRequests((request, outcome) =>
+      this.#requestEnded(request, outcome),
+    ))
+  }
+
+  /** What the client was asked. */
+  get serverRequests(): ServerRequests {
+    const { record, runtime } = this
+    return (this.#serverRequests ??= new ServerRequests(runtime.options.maxServerRequestsPerSession, () => {
       record.serverRequests += 1
       return record.serverRequests
-    })
-    this.streams = new SessionStreams(this)
-    this.#outbound = new Outbound(this)
+    }))
+  }
+
+  /** The streams. */
+  get streams(): SessionStreams {
+    return (this.#streams ??= new SessionStreams(this))
   }
 
   get state(): SessionState {
     return this.#state
   }
 
+  /** SHA-256 of the id (base64url): what logs and stores know the session by, since the id is a credential. */
+  get key(): string {
+    return (this.#key ??= sessionKey(this.record.id))
+  }
+
+  /** The beginning of the id, for people. */
+  get label(): string {
+    return this.record.id.slice(0, LABEL_LENGTH)
+  }
+
   /** Whether a request other than `ping` was accepted, or a GET opened, since the handshake. */
   get used(): boolean {
-    return this.#used
+    return this.record.used
   }
 
   /** Monotonic time since which nothing holds the session. */
@@ -122,14 +182,24 @@ export class Session implements TransportHost, IdleClockOwner {
     return this.ephemeral ? undefined : this.record.id
   }
 
-  /** The instance, once it is built. */
+  /** The instance, once it is built and while it does not sleep. */
   get instance(): Instance | undefined {
     return this.#instance
   }
 
+  /** How many requests run. */
+  get running(): number {
+    return this.#requests?.size ?? 0
+  }
+
+  /** How many SSE connections are open. */
+  get openStreams(): number {
+    return this.#streams?.open ?? 0
+  }
+
   /** The client as it named itself. */
   get client(): ClientIdentity | undefined {
-    return clientIdentity(this.record.initializeParams['clientInfo'])
+    return clientIdentity(this.record.initialize.parse()['clientInfo'])
   }
 
   /** Whether SSE streams start with a priming event. */
@@ -153,18 +223,175 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Replaces the author's data. */
   setData(value: JsonValue): void {
     this.record.data = keptData(value, this.runtime.options.maxSessionDataSize)
+    this.recordChanged()
+  }
+
+  /** Notes what the server declared. */
+  setCapabilities(json: string): void {
+    const { record, runtime } = this
+    const before = record.capabilities
+    record.capabilities = runtime.shared.hold(json)
+    if (before !== undefined) runtime.shared.release(before)
+    this.recordChanged()
+  }
+
+  /** A connection took a message of the GET stream that none had taken before. */
+  delivered(position: number): void {
+    this.record.delivered = position
+    this.runtime.keeper?.delivered(this)
+  }
+
+  /** The record is to be kept as it is now, at the latest with the next answer. */
+  recordChanged(): void {
+    this.runtime.keeper?.changed(this)
   }
 
   /** Builds the instance. May throw whatever the factory throws; the caller closes the session then. */
   async build(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<void> {
-    const context = new FactoryContext(this, exchange, authInfo)
+    const context = new FactoryContext(this, exchange, authInfo, false)
+    this.#building = context.life
     const instance = await Instance.create(this.runtime, this, context, this.publicId)
     // From here on the end of the session closes the server, even one whose connect() never comes back.
     if (this.#state !== 'closed') this.#instance = instance
     await instance.connect()
     // The session was given up while the factory worked. Its late server was connected all the same: only then does the SDK tell the
     // author's onclose of the end.
-    if (this.#instance === undefined) instance.close()
+    if (this.#instance === undefined) instance.close(this.#closeReason ?? 'failed')
+  }
+
+  /**
+   * Makes sure that there is an instance, and keeps it until the result is released; a refusal when there cannot be one. Requests at once
+   * wake the session once.
+   */
+  async wake(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | AwakeHold> {
+    while (this.#instance === undefined) {
+      if (this.#state !== 'open') return NOT_FOUND
+      if (this.#waking === undefined) {
+        if (this.runtime.clock.now() - this.#wakeFailedAt < WAKE_PAUSE) return NOT_WOKEN
+        this.#waking = this.#rebuild(exchange, authInfo)
+      }
+      const refusal = await this.#waking
+      if (refusal !== undefined) return refusal
+    }
+    return this.#instance.life.hold()
+  }
+
+  async #rebuild(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | undefined> {
+    const { clock, hub } = this.runtime
+    const began = clock.now()
+    const context = new FactoryContext(this, exchange, authInfo, true)
+    this.#building = context.life
+    const woken = await rebuild(this, context, exchange, (instance) => {
+      this.#rebuilding = instance
+    })
+    this.#waking = undefined
+    this.#rebuilding = undefined
+    if (woken.kind === 'other-version' && this.#state === 'open')
+      this.close('failed', `the server speaks ${woken.version} now, not ${this.record.protocolVersion}`)
+    if (this.#state !== 'open') return NOT_FOUND
+    if (woken.kind !== 'awake') {
+      this.#wakeFailedAt = clock.now()
+      return NOT_WOKEN
+    }
+    this.#instance = woken.instance
+    this.#place = this.runtime.awake?.add(this)
+    if (hub.active)
+      hub.emit({
+        type: 'session.woken',
+        time: clock.wallTime(),
+        session: this.publicId,
+        durationMs: clock.now() - began,
+      })
+    if (woken.announces) {
+      if (this.record.changed) {
+        this.record.changed = false
+        this.recordChanged()
+      }
+      this.announceLists((data) => this.streams.standalone.notify(data))
+    }
+    return undefined
+  }
+
+  /** Whether something needs the instance: a request, one on its way to the client, whatever the author keeps awake. */
+  get needsInstance(): boolean {
+    const instance = this.#instance
+    if (instance === undefined) return this.#waking !== undefined
+    return this.running > 0 || (this.#serverRequests?.size ?? 0) > 0 || instance.life.held
+  }
+
+  /** Lets the instance go, where nothing needs it. The record stays, and with it the session. */
+  sleep(): SleepOutcome {
+    const instance = this.#instance
+    if (instance === undefined) return 'asleep'
+    if (this.#state !== 'open' || this.needsInstance || this.#fallingAsleep) return 'awake'
+    if (!instance.life.hasSleepHooks) {
+      if (instance.life.changed) {
+        this.runtime.warnOnce(
+          'a session stays awake because its server announced changes of its own (tools, prompts or resources registered after it was built), which a rebuilt one would not know of: keep them in session.data with context.onSleep(), or register them in createServer',
+          { session: this.label },
+        )
+        return 'awake'
+      }
+      this.#fallAsleep(instance)
+      return 'asleep'
+    }
+    const uses = this.#place?.uses
+    void this.runSleepHooks().then((done) => {
+      if (!done || this.#instance !== instance || this.#state !== 'open') return
+      // It was used meanwhile: what the hooks put down may be out of date.
+      if (this.needsInstance || this.#place?.uses !== uses) return
+      this.#fallAsleep(instance)
+    })
+    return 'falling-asleep'
+  }
+
+  /** Runs what the author wants done before the instance is let go. Resolves, never rejects, with whether it was done. */
+  async runSleepHooks(): Promise<boolean> {
+    const life = this.#instance?.life
+    if (life === undefined || !life.hasSleepHooks) return true
+    const { deadlines, log } = this.runtime
+    this.#fallingAsleep = true
+    let timedOut = (): void => {}
+    const deadline = new DeadlineCall(() => timedOut())
+    const timeout = new Promise<never>((_resolve, reject) => {
+      timedOut = () =>
+        reject(new SojournError('timeout', `onSleep took longer than ${SLEEP_HOOK_TIMEOUT} ms`))
+    })
+    deadlines.arm(deadline, SLEEP_HOOK_TIMEOUT)
+    try {
+      await Promise.race([life.runSleepHooks(), timeout])
+      return true
+    } catch (thrown) {
+      log.error('onSleep failed; the session stays awake', { session: this.label, error: thrown })
+      return false
+    } finally {
+      deadlines.disarm(deadline)
+      this.#fallingAsleep = false
+    }
+  }
+
+  #fallAsleep(instance: Instance): void {
+    const { hub, clock } = this.runtime
+    this.#letGo()
+    this.#building = undefined
+    instance.close('sleep')
+    // What is made on first use is made again.
+    this.#requests = undefined
+    if (this.#serverRequests?.empty === true) this.#serverRequests = undefined
+    if (this.#streams?.blank === true) this.#streams = undefined
+    this.#outbound = undefined
+    if (hub.active) hub.emit({ type: 'session.slept', time: clock.wallTime(), session: this.publicId })
+  }
+
+  #letGo(): void {
+    this.#instance = undefined
+    if (this.#place !== undefined) this.runtime.awake?.remove(this.#place)
+    this.#place = undefined
+  }
+
+  /** The instance was used, or is not needed for what it was any more. */
+  instanceUsed(): void {
+    if (this.#place !== undefined) this.runtime.awake?.touch(this.#place)
   }
 
   /** `initialize` succeeded: the session may be found, and its clock runs. */
@@ -180,14 +407,16 @@ export class Session implements TransportHost, IdleClockOwner {
       this.#maxAge = new DeadlineCall(() => this.#maxAgeReached())
       this.runtime.deadlines.arm(this.#maxAge, options.sessionMaxAge)
     }
+    this.#place = this.runtime.awake?.add(this)
     this.clock.start()
     this.#owner.activityChanged(this)
   }
 
   /** Takes note that the client uses the session, so that `unusedSessionTimeout` no longer applies. */
   markUsed(): void {
-    if (this.#used) return
-    this.#used = true
+    if (this.record.used) return
+    this.record.used = true
+    this.recordChanged()
     this.#owner.activityChanged(this)
   }
 
@@ -195,6 +424,7 @@ export class Session implements TransportHost, IdleClockOwner {
   initialized(): void {
     if (this.record.initialized) return
     this.record.initialized = true
+    this.recordChanged()
     const { hub, clock } = this.runtime
     if (hub.active && !this.ephemeral) {
       hub.emit({ type: 'session.initialized', time: clock.wallTime(), session: this.publicId })
@@ -233,12 +463,26 @@ export class Session implements TransportHost, IdleClockOwner {
 
   // The hold goes last in each of these: it may end a session whose age is over, and then nothing could be answered any more.
 
-  /** Answers a running request, once; the response still has the private id. */
+  /** Answers a running request, once; the response still has the private id. What it changed about the session is kept first. */
   settle(request: RunningRequest, response: JsonRpcResponse): void {
-    const failed = 'error' in response
-    if (!this.requests.settle(request, failed ? 'error' : 'ok')) return
-    if (!failed) this.#remember(request)
-    request.sink.answer(request, response)
+    if (request.answered || this.requests.get(request.privateId) !== request) return
+    if (!('error' in response)) this.#remember(request)
+    const kept = this.runtime.keeper?.commit(this)
+    if (kept === undefined) {
+      this.#answer(request, response)
+      return
+    }
+    // Until then it counts as running: the end of the session must still be able to answer it.
+    request.answered = true
+    kept.then(
+      () => this.#answer(request, response),
+      () => this.#answer(request, errorResponse(request.id, JsonRpcErrorCode.INTERNAL_ERROR, NOT_KEPT), 503),
+    )
+  }
+
+  #answer(request: RunningRequest, response: JsonRpcResponse, status?: number): void {
+    if (!this.requests.settle(request, 'error' in response ? 'error' : 'ok')) return
+    request.sink.answer(request, response, status)
     request.releaseHold()
   }
 
@@ -290,7 +534,7 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** Sends a notification from outside any handler. */
   notify(method: string, params: Readonly<Record<string, unknown>> | undefined): void {
-    const data = this.serializeOutgoing({ jsonrpc: '2.0', method, ...(params && { params }) })
+    const data = serializeOutgoing(this, { jsonrpc: '2.0', method, ...(params && { params }) })
     if (data === undefined)
       throw new SojournError('limit-exceeded', 'The notification is larger than maxMessageSize')
     this.streams.standalone.notify(data)
@@ -303,10 +547,11 @@ export class Session implements TransportHost, IdleClockOwner {
     onAnswer: (response: JsonRpcResponse | undefined) => void,
   ): Promise<number> {
     const id = this.serverRequests.add({ answered: onAnswer, abandoned: () => onAnswer(undefined) })
-    const data = this.serializeOutgoing({ jsonrpc: '2.0', id, method, ...(params && { params }) })
+    const data = serializeOutgoing(this, { jsonrpc: '2.0', id, method, ...(params && { params }) })
     try {
       if (data === undefined)
         throw new SojournError('limit-exceeded', 'The request is larger than maxMessageSize')
+      this.#outbound ??= new Outbound(this)
       await this.#outbound.sendUnrelated(data)
     } catch (thrown) {
       this.serverRequests.remove(id)
@@ -315,41 +560,10 @@ export class Session implements TransportHost, IdleClockOwner {
     return id
   }
 
-  /** The serialized form of an answer under the id the client knows; an error in its place when it cannot be sent. */
-  serialize(response: JsonRpcResponse, id: RequestId): string {
-    try {
-      const data =
-        'error' in response
-          ? JSON.stringify({ jsonrpc: '2.0', id, error: response.error })
-          : JSON.stringify({ jsonrpc: '2.0', id, result: response.result })
-      if (!this.#tooLarge(data)) return data
-      return errorBody(
-        JsonRpcErrorCode.INTERNAL_ERROR,
-        `The answer is larger than maxMessageSize (${this.runtime.options.maxMessageSize} bytes)`,
-        id,
-      )
-    } catch (thrown) {
-      this.instanceError(thrown)
-      return errorBody(JsonRpcErrorCode.INTERNAL_ERROR, 'The answer could not be serialized', id)
-    }
-  }
-
-  /** The serialized form of a notification or request; undefined, and logged, when it cannot be sent. */
-  serializeOutgoing(message: JsonRpcMessage): string | undefined {
-    try {
-      const data = JSON.stringify(message)
-      if (!this.#tooLarge(data)) return data
-      this.runtime.log.warn('a message to the client was dropped: it is larger than maxMessageSize')
-    } catch (thrown) {
-      this.instanceError(thrown)
-    }
-    return undefined
-  }
-
   /** Tells clients on a stream with a gap that every list may have changed. */
   announceLists(write: (data: string) => void): void {
     for (const list of ['tools', 'prompts', 'resources']) {
-      if (this.record.serverCapabilities[list] === undefined) continue
+      if (capabilityOf(this.record, list) === undefined) continue
       write(JSON.stringify({ jsonrpc: '2.0', method: `notifications/${list}/list_changed` }))
     }
   }
@@ -364,12 +578,27 @@ export class Session implements TransportHost, IdleClockOwner {
     if (this.#maxAge !== undefined) this.runtime.deadlines.disarm(this.#maxAge)
     // Nothing finds the session from here on; whoever is told of its end must not be able to revive it.
     this.#owner.closed(this, reason)
-    for (const request of this.requests.all()) this.abort(request, sessionClosed(request.id, reason))
-    this.streams.close(retry)
+    // A shutdown ends the process, not the session, where a store keeps it.
+    const kept = wasOpen && reason === 'shutdown' && this.runtime.keeper !== undefined
+    if (wasOpen && !kept) this.runtime.keeper?.forget(this)
+    for (const request of this.#requests?.all() ?? []) this.abort(request, sessionClosed(request.id, reason))
+    this.#streams?.close(retry, kept)
     this.#abort?.abort(reason)
-    this.#instance?.close()
-    this.serverRequests.abandonAll()
-    if (wasOpen && !this.ephemeral) this.#emitClosed(reason, detail)
+    const instance = this.#instance
+    this.#letGo()
+    instance?.close(reason)
+    this.#rebuilding?.close(reason)
+    this.#building?.end(reason)
+    this.#serverRequests?.abandonAll()
+    if (!kept) this.#release()
+    if (wasOpen && !this.ephemeral) this.#emitClosed(reason, detail, kept)
+  }
+
+  /** Nobody needs what was shared with other sessions. */
+  #release(): void {
+    const { record, runtime } = this
+    runtime.shared.release(record.initialize)
+    if (record.capabilities !== undefined) runtime.shared.release(record.capabilities)
   }
 
   // What the instance says
@@ -379,22 +608,36 @@ export class Session implements TransportHost, IdleClockOwner {
     message: JsonRpcMessage,
     relatedRequestId: RequestId | undefined,
   ): Promise<void> {
-    if (this.#state === 'closed') {
+    if (transport !== this.#instance?.transport && transport !== this.#rebuilding?.transport) {
       // Only a request has a caller who waits; what else a dying server says is of no use to anyone.
+      const why =
+        this.#closeReason === undefined
+          ? 'The instance was put to sleep'
+          : `The session has ended (${this.#closeReason})`
       return 'method' in message && 'id' in message
-        ? Promise.reject(new SojournError('session-closed', `The session has ended (${this.#closeReason})`))
+        ? Promise.reject(new SojournError('session-closed', why))
         : Promise.resolve()
     }
+    this.#outbound ??= new Outbound(this)
     return this.#outbound.send(transport, message, relatedRequestId)
   }
 
-  closedByInstance(): void {
-    this.close('failed', 'the server closed its own connection')
+  closedByInstance(transport: InstanceTransport): void {
+    if (transport === this.#instance?.transport) this.close('failed', 'the server closed its own connection')
+  }
+
+  /** The instance announced that one of its lists changed, which one built again will not know. */
+  listChanged(): void {
+    const life = this.#instance?.life
+    if (life === undefined || life.changed) return
+    life.changed = true
+    this.record.changed = true
+    this.recordChanged()
   }
 
   instanceError(thrown: unknown): void {
     this.runtime.log.warn('the server reported an error', {
-      session: this.#shortId,
+      session: this.label,
       error: messageOf(thrown),
     })
   }
@@ -402,11 +645,12 @@ export class Session implements TransportHost, IdleClockOwner {
   // What the idle clock asks and tells
 
   idleTimeout(): number {
-    if (this.#used) return this.#idleTimeout
+    if (this.record.used) return this.#idleTimeout
     return Math.min(this.#idleTimeout, this.#unusedTimeout)
   }
 
   onBusy(): void {
+    this.runtime.keeper?.busy(this)
     this.#owner.activityChanged(this)
   }
 
@@ -416,11 +660,12 @@ export class Session implements TransportHost, IdleClockOwner {
     if (this.ephemeral) this.close('shutdown')
     else if (this.#tooOld) this.clock.expireWhenFree()
     else this.#owner.activityChanged(this)
+    this.runtime.keeper?.idle(this)
   }
 
   onExpired(): void {
     if (this.#tooOld) this.close('max-age')
-    else this.close(!this.#used && this.#unusedTimeout < this.#idleTimeout ? 'unused' : 'idle')
+    else this.close(!this.record.used && this.#unusedTimeout < this.#idleTimeout ? 'unused' : 'idle')
   }
 
   /** Emits an event of a stream; called by its connections. */
@@ -436,19 +681,9 @@ export class Session implements TransportHost, IdleClockOwner {
     hub.emit(type === 'stream.opened' ? { type, ...base } : { type, ...base, durationMs })
   }
 
-  get #shortId(): string {
-    return this.record.id.slice(0, 8)
-  }
-
   get #unusedTimeout(): number {
     const { unusedSessionTimeout, handshakeTimeout } = this.runtime.options
     return this.record.initialized ? unusedSessionTimeout : Math.min(unusedSessionTimeout, handshakeTimeout)
-  }
-
-  #tooLarge(data: string): boolean {
-    const limit = this.runtime.options.maxMessageSize
-    // UTF-8 needs at most three bytes per UTF-16 unit: short strings need no count.
-    return data.length * 3 > limit && Buffer.byteLength(data) > limit
   }
 
   /** Keeps what a rebuilt instance would have to be told again. */
@@ -458,11 +693,14 @@ export class Session implements TransportHost, IdleClockOwner {
     if (request.method === 'resources/subscribe' && typeof uri === 'string') {
       record.subscriptions ??= new Set()
       record.subscriptions.add(uri)
+      this.recordChanged()
     } else if (request.method === 'resources/unsubscribe' && typeof uri === 'string') {
-      record.subscriptions?.delete(uri)
+      if (record.subscriptions?.delete(uri) === true) this.recordChanged()
     } else if (request.method === 'logging/setLevel') {
       const level = request.params?.['level']
-      if (LOG_LEVELS.has(level)) record.logLevel = level as string
+      if (!LOG_LEVELS.has(level)) return
+      record.logLevel = level as string
+      this.recordChanged()
     }
   }
 
@@ -478,6 +716,7 @@ export class Session implements TransportHost, IdleClockOwner {
   #requestEnded(request: RunningRequest, outcome: RequestOutcome): void {
     const { hub, clock, load } = this.runtime
     load.ended()
+    this.instanceUsed()
     if (!request.announced) return
     hub.emit({
       type: 'request.ended',
@@ -491,9 +730,13 @@ export class Session implements TransportHost, IdleClockOwner {
     })
   }
 
-  #emitClosed(reason: CloseReason, detail: string | undefined): void {
+  #emitClosed(reason: CloseReason, detail: string | undefined, kept: boolean): void {
     const { hub, clock } = this.runtime
     if (!hub.active) return
+    if (kept) {
+      hub.emit({ type: 'session.slept', time: clock.wallTime(), session: this.publicId })
+      return
+    }
     hub.emit({
       type: 'session.closed',
       time: clock.wallTime(),
@@ -503,4 +746,15 @@ export class Session implements TransportHost, IdleClockOwner {
       detail,
     })
   }
+}
+
+/** How much of an id stands in logs and stores. */
+const LABEL_LENGTH = 8
+
+/** What a call is told whose changes could not be kept. */
+const NOT_KEPT = 'Internal error: what the call changed in its session could not be stored, try again'
+
+/** What logs and stores know a session by: SHA-256 of its id (base64url). */
+export function sessionKey(id: string): string {
+  return createHash('sha256').update(id).digest('base64url')
 }

@@ -17,6 +17,10 @@ export interface SessionCounts {
   readonly active: number
   /** Held by nothing: their idle clock runs. */
   readonly idle: number
+  /** Of all that can be found, those that have their instance. */
+  readonly awake: number
+  /** The others: only their records are kept. */
+  readonly asleep: number
   /** `initialize` is on its way; not part of `total`. */
   readonly opening: number
   /** JSON-RPC requests running now, in all sessions. */
@@ -75,14 +79,19 @@ export class SessionHandle {
     return clock.armed ? Math.max(0, clock.due - runtime.clock.now()) : undefined
   }
 
+  /** Whether the session has its instance; one that sleeps is built again by the next request that needs it. */
+  get awake(): boolean {
+    return this.#session.instance !== undefined
+  }
+
   /** JSON-RPC requests running now. */
   get requests(): number {
-    return this.#session.requests.size
+    return this.#session.running
   }
 
   /** SSE connections open now. */
   get streams(): number {
-    return this.#session.streams.open
+    return this.#session.openStreams
   }
 
   /** The author's own JSON; frozen, replaced by assignment. */
@@ -185,12 +194,18 @@ export class Sessions {
   /** How many there are, by state. Looks at each. */
   get counts(): SessionCounts {
     let active = 0
-    for (const session of this.#table.values()) if (session.clock.busy) active += 1
+    let awake = 0
+    for (const session of this.#table.values()) {
+      if (session.clock.busy) active += 1
+      if (session.instance !== undefined) awake += 1
+    }
     const total = this.#table.size
     return {
       total,
       active,
       idle: total - active,
+      awake,
+      asleep: total - awake,
       opening: this.#table.taken - total,
       requests: this.#runtime.load.running,
     }

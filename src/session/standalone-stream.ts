@@ -49,9 +49,15 @@ export class StandaloneStream implements SseConnectionOwner {
   #beats = 0
   #ping: number | undefined
 
-  constructor(session: Session) {
+  /** `stream`: as it was before a restart. */
+  constructor(session: Session, stream: MessageStream = new MessageStream(session.streams.context, 0)) {
     this.#session = session
-    this.#stream = new MessageStream(session.streams.context, 0)
+    this.#stream = stream
+  }
+
+  /** Whether a stream made anew would be the same. */
+  get blank(): boolean {
+    return this.#stream.blank && (this.#parked?.size ?? 0) === 0
   }
 
   /** Whether a connection is attached. */
@@ -95,9 +101,9 @@ export class StandaloneStream implements SseConnectionOwner {
       hold,
       0,
       cursor === undefined ? 'get' : 'resume',
-      this.#stream.primingId(start),
       true,
     )
+    this.#stream.prime(connection, start)
     this.#beats = 0
     this.#forgetPing()
     this.#stream.attach(connection)
@@ -151,6 +157,11 @@ export class StandaloneStream implements SseConnectionOwner {
   /** What still waits for a log that answers later. */
   pending(): Promise<unknown> | undefined {
     return this.#stream.pending()
+  }
+
+  /** The log lost what it held. */
+  logEmptied(): void {
+    this.#stream.logEmptied()
   }
 
   /** The session is over. */

@@ -34,7 +34,7 @@ export class StatelessServing {
 
   /** Serves one POST. Resolves when it was dispatched or refused. */
   async serve(exchange: Exchange, caller: Caller, parsed: ParsedPost, mode: ResponseMode): Promise<void> {
-    const { clock } = this.#host.runtime
+    const { clock, shared } = this.#host.runtime
     const id = requestIdOf(parsed)
     if (!parsed.messages.some(({ kind }) => kind === 'request')) {
       exchange.respond(202, {}, '')
@@ -43,7 +43,7 @@ export class StatelessServing {
     if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id })
     const slot = this.#host.table.reserve(undefined)
     if (typeof slot === 'string') return this.#host.refuse(exchange, { ...FULL, option: slot, id })
-    const record = newRecord(randomSessionId(), caller.principal, clock.wallTime(), undefined)
+    const record = newRecord(randomSessionId(), caller.principal, clock.wallTime(), shared.hold('{}'))
     const owner: SessionOwner = {
       activityChanged: () => {},
       closed: (session: Session, _reason: CloseReason) => {

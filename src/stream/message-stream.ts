@@ -2,15 +2,9 @@
 
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { RequestId } from '../types.ts'
-import type { EventLogPage, LoggedEvent } from './event-log.ts'
+import type { Awaitable, EventLogPage, LoggedAnswer, LoggedEvent, RestoredStream } from './event-log.ts'
 import type { SseConnection } from './sse-connection.ts'
 import type { StreamContext } from './stream-context.ts'
-
-/** An answer that travelled on a stream; outlives its event, so that a client can be told when it came too late. */
-interface Answer {
-  readonly position: number
-  readonly id: RequestId
-}
 
 /** What a cursor of a stream leads to. */
 export type CursorOutcome = 'unknown' | 'nothing-left' | 'resume'
@@ -26,7 +20,7 @@ export class MessageStream {
   #connection: SseConnection | undefined
   #finished = false
   #retry: number | undefined
-  #answers: Answer[] | undefined
+  #answers: LoggedAnswer[] | undefined
   /** Highest position that the log has taken or failed to take, and everything before it as well. */
   #settled = 0
   /** Highest position that the log failed to take: a gap, like one that was trimmed. */
@@ -35,10 +29,46 @@ export class MessageStream {
   #inOrder: Promise<void> | undefined
   /** Set while such a log is read for a client that came back. */
   #replaying: Promise<void> | undefined
+  /** Set until a log that outlives the process knows the stream: no cursor of it may be given out before. */
+  #opening: Promise<void> | undefined
 
   constructor(context: StreamContext, number: number) {
     this.#context = context
     this.number = number
+  }
+
+  /** A stream as it was before a restart. `taken`: the highest position that any connection took, as far as that is known. */
+  static restore(context: StreamContext, restored: RestoredStream, taken: number): MessageStream {
+    const stream = new MessageStream(context, restored.stream)
+    stream.#position = restored.position
+    stream.#settled = restored.position
+    stream.#taken = taken
+    if (restored.answers.length > 0) stream.#answers = [...restored.answers]
+    // Only POST streams end, and one that was not finished is, by whoever restores it.
+    stream.#finished = restored.stream !== 0
+    return stream
+  }
+
+  /** Tells a log that outlives the process for which requests the stream is. Called before anything else. */
+  open(requests: readonly RequestId[]): void {
+    const { eventLog, logKey } = this.#context
+    if (eventLog?.openStream === undefined) return
+    let opened: Awaitable<void>
+    try {
+      opened = eventLog.openStream(logKey, this.number, requests)
+    } catch (thrown) {
+      this.#context.logFailed(thrown)
+      return
+    }
+    if (!isPromise(opened)) return
+    const opening = Promise.resolve(opened)
+      .catch((thrown: unknown) => this.#context.logFailed(thrown))
+      .then(() => {
+        this.#opening = undefined
+        if (this.#inOrder === opening) this.#inOrder = undefined
+      })
+    this.#opening = opening
+    this.#inOrder = opening
   }
 
   /** The connection that carries the stream now. */
@@ -51,11 +81,16 @@ export class MessageStream {
     return this.#finished
   }
 
+  /** Whether a stream made anew would be the same. */
+  get blank(): boolean {
+    return this.#position === 0 && this.#connection === undefined && this.#inOrder === undefined
+  }
+
   /**
    * A fresh id for the priming event of a connection that starts after `cursor`; undefined where priming is not allowed. It names the
    * same place as the cursor: a client that is cut after the priming event and before the replay must come back to where it was.
    */
-  primingId(cursor: number): string | undefined {
+  #primingId(cursor: number): string | undefined {
     if (!this.#context.primes) return undefined
     this.#primings += 1
     return `${this.#context.eventId(this.number, cursor)}.${this.#primings}`
@@ -73,11 +108,11 @@ export class MessageStream {
     const log = this.#context.eventLog
     if (last) this.#finished = true
     if (log === undefined) {
-      this.#deliver(position, data, undefined, last)
+      this.#deliver(position, data, last)
       return
     }
     if (options?.answer !== undefined) (this.#answers ??= []).push({ position, id: options.answer })
-    this.#store(position, data, last)
+    this.#store(position, data, options?.answer, last)
   }
 
   /** Nothing more will come: ends the connection once what was sent before has gone out. `retry` tells when to come back. */
@@ -94,6 +129,11 @@ export class MessageStream {
     return Promise.all([this.#replaying, this.#inOrder])
   }
 
+  /** Everything that was logged is gone: a gap, as if it had been trimmed. */
+  logEmptied(): void {
+    this.#lost = this.#settled
+  }
+
   /** Ends the connection but not the stream: the client is to come back for the rest. */
   endConnection(retry: number): void {
     this.#connection?.end(retry)
@@ -106,6 +146,14 @@ export class MessageStream {
     connection.sent = this.#position
     previous?.end()
     connection.announce()
+  }
+
+  /** Has a connection start with a priming event, where that is allowed, that names the place after `cursor`. */
+  prime(connection: SseConnection, cursor: number): void {
+    const id = this.#primingId(cursor)
+    if (id === undefined) return
+    if (this.#opening === undefined) connection.prime(id)
+    else void this.#opening.then(() => connection.prime(id))
   }
 
   /** Lets a connection that ended go. Returns whether it was the stream's. */
@@ -139,18 +187,17 @@ export class MessageStream {
     return this.#answers?.at(-1)?.position ?? 0
   }
 
-  #store(position: number, data: string, last: boolean): void {
+  #store(position: number, data: string, answer: RequestId | undefined, last: boolean): void {
     const log = this.#context.eventLog
     if (log === undefined) return
     let stored: unknown
     try {
-      stored = log.append(this.#context.logKey, this.number, position, data)
+      stored = log.append(this.#context.logKey, this.number, position, data, answer)
     } catch (thrown) {
       this.#appendFailed(position, thrown)
     }
-    const eventId = this.#context.eventId(this.number, position)
     if (!isPromise(stored) && this.#inOrder === undefined) {
-      this.#deliver(position, data, eventId, last)
+      this.#deliver(position, data, last)
       return
     }
     // An event is written only after the log has it: a client must never hold a cursor that a restart does not know.
@@ -158,7 +205,7 @@ export class MessageStream {
     const turn = before
       .then(() => stored)
       .catch((thrown: unknown) => this.#appendFailed(position, thrown))
-      .then(() => this.#deliver(position, data, eventId, last))
+      .then(() => this.#deliver(position, data, last))
       .then(() => {
         if (this.#inOrder === turn) this.#inOrder = undefined
       })
@@ -170,7 +217,7 @@ export class MessageStream {
     this.#context.logFailed(thrown)
   }
 
-  #deliver(position: number, data: string, eventId: string | undefined, last: boolean): void {
+  #deliver(position: number, data: string, last: boolean): void {
     this.#settled = position
     const connection = this.#connection
     if (connection === undefined || position <= connection.sent) return
@@ -178,9 +225,17 @@ export class MessageStream {
       connection.missed = position
       return
     }
+    const eventId =
+      this.#context.eventLog === undefined ? undefined : this.#context.eventId(this.number, position)
     if (!connection.send(data, eventId, last)) return
     connection.sent = position
-    this.#taken = Math.max(this.#taken, position)
+    this.#took(position)
+  }
+
+  #took(position: number): void {
+    if (position <= this.#taken) return
+    this.#taken = position
+    this.#context.taken(this.number, position)
   }
 
   #replay(
@@ -261,7 +316,7 @@ export class MessageStream {
       if (event.position <= connection.sent) continue
       if (!connection.send(event.data, this.#context.eventId(this.number, event.position), false)) return
       connection.sent = event.position
-      this.#taken = Math.max(this.#taken, event.position)
+      this.#took(event.position)
     }
     connection.sent = Math.max(connection.sent, gap)
   }

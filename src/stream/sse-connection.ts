@@ -34,13 +34,14 @@ export class SseConnection extends Deadline {
   readonly #hold: Hold | undefined
   readonly #rotation: Rotation | undefined
   #pending: string | undefined
+  #flushed = false
   /** We completed the response (its last bytes may still be on their way) or cut it: nothing more is written. */
   #ended = false
   #over = false
 
   /**
-   * Opens the response. `hold` is released when it is over. `primingId` is the id of the priming event, where the protocol version allows one; `rotates` whether
-   * `streamMaxAge` may end the connection early, which only a stream that can be resumed survives.
+   * Opens the response. `hold` is released when it is over. `rotates`: whether `streamMaxAge` may end the connection early, which only a
+   * stream that can be resumed survives.
    */
   constructor(
     context: StreamContext,
@@ -49,7 +50,6 @@ export class SseConnection extends Deadline {
     hold: Hold | undefined,
     stream: number,
     kind: StreamKind,
-    primingId: string | undefined,
     rotates: boolean,
   ) {
     super()
@@ -61,7 +61,6 @@ export class SseConnection extends Deadline {
     this.#owner = owner
     this.#hold = hold
     this.#watch = new UnsentWatch(context.deadlines, context.options.unsentTimeout, exchange, this)
-    this.#pending = primingId === undefined ? undefined : ssePriming(primingId, context.options.retryInterval)
     exchange.onclose = () => this.#gone()
     exchange.openStream(SSE_HEADERS)
     context.deadlines.arm(this, context.options.keepAliveInterval)
@@ -74,6 +73,14 @@ export class SseConnection extends Deadline {
   /** Tells that the connection is attached. Whoever listens may end the session, so the stream must already have the connection. */
   announce(): void {
     this.#context.connectionOpened(this.stream, this.kind)
+  }
+
+  /** Puts a priming event with this id before everything else that is sent. */
+  prime(id: string): void {
+    if (this.#over || this.#ended) return
+    this.#pending = ssePriming(id, this.#context.options.retryInterval)
+    // The head is out already: what comes with it must not wait for the first message.
+    if (this.#flushed) this.#write('')
   }
 
   /** Whether the connection is over. */
@@ -89,6 +96,7 @@ export class SseConnection extends Deadline {
   /** Sends the head (and priming) if it is still waiting. */
   flush(): void {
     if (this.#over || this.#ended) return
+    this.#flushed = true
     if (this.#pending === undefined) this.exchange.flush()
     else this.#write('')
   }

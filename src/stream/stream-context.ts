@@ -27,6 +27,8 @@ export interface StreamContext {
   readonly primes: boolean
   /** The id of an event, to be sent back in `Last-Event-ID`. */
   eventId(stream: number, position: number): string
+  /** A connection took a message that none had taken before. */
+  taken(stream: number, position: number): void
   /** An SSE connection was attached. */
   connectionOpened(stream: number, kind: StreamKind): void
   /** It ended. */

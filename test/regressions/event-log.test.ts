@@ -59,9 +59,9 @@ test('what is answered after the end of a session is not left in the log', async
   const dropped = new Set<string>()
   let late = 0
   const eventLog = around(log, {
-    append: (session, ...rest) => {
+    append: (session, stream, position, data) => {
       if (dropped.has(session)) late += 1
-      return log.append(session, ...rest)
+      return log.append(session, stream, position, data)
     },
     dropSession: (session) => {
       dropped.add(session)

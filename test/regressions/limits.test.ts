@@ -10,7 +10,8 @@ import { EventHub } from '../../src/session/events.ts'
 import type { AnswerSink } from '../../src/session/running-request.ts'
 import { Load, type Runtime } from '../../src/session/runtime.ts'
 import { Session } from '../../src/session/session.ts'
-import type { SessionRecord } from '../../src/session/session-record.ts'
+import { newRecord } from '../../src/session/session-record.ts'
+import { SharedJsonPool } from '../../src/session/shared-json.ts'
 import { resolveOptions } from '../../src/settings.ts'
 import { deferred } from '../support/deferred.ts'
 import { FakeServer } from '../support/fake-server.ts'
@@ -123,6 +124,7 @@ describe('the log level that a session remembers', () => {
   /** The session of a client that set this level. */
   function sessionWith(level: unknown): Session {
     const clock = new VirtualClock()
+    const shared = new SharedJsonPool()
     const runtime: Runtime = {
       createServer: () => new FakeServer({ clock, tag: 'level' }),
       options: resolveOptions({}),
@@ -132,8 +134,12 @@ describe('the log level that a session remembers', () => {
       hub: new EventHub(() => {}),
       log: createLog(undefined),
       load: new Load(),
+      shared,
+      awake: undefined,
+      keeper: undefined,
+      warnOnce() {},
     }
-    const record = { logLevel: undefined, serverRequests: 0, streams: 0 } as SessionRecord
+    const record = newRecord('a-session', undefined, 0, shared.hold('{}'))
     const session = new Session(runtime, record, { activityChanged() {}, closed() {} }, false)
     const sink: AnswerSink = { related: () => true, answer() {}, cancelled() {}, closeConnection() {} }
     const request = { jsonrpc: '2.0', id: 1, method: 'logging/setLevel', params: { level } } as const

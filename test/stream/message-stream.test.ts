@@ -61,6 +61,7 @@ class Bench {
         unsentTimeout: Number.POSITIVE_INFINITY,
         maxStreamBuffer: 2 ** 20,
       },
+      taken() {},
       now: () => this.clock.now(),
       eventLog,
       logKey: 'session',
@@ -150,9 +151,9 @@ class Bench {
       this.#holds.hold('stream'),
       STREAM,
       'resume',
-      this.stream.primingId(cursor),
       false,
     )
+    this.stream.prime(connection, cursor)
     this.stream.attach(connection)
   }
 

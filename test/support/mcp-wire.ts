@@ -129,6 +129,14 @@ export async function expectError(response: RawResponse, expected: ExpectedError
 
 /** Nothing was allocated and nothing is left: no session, no place taken, no request running. */
 export function expectNothing(server: Served): void {
-  expect(server.app.sessions.counts).toEqual({ total: 0, active: 0, idle: 0, opening: 0, requests: 0 })
+  expect(server.app.sessions.counts).toEqual({
+    total: 0,
+    active: 0,
+    idle: 0,
+    awake: 0,
+    asleep: 0,
+    opening: 0,
+    requests: 0,
+  })
   expect(server.app.sessions.size).toBe(0)
 }

@@ -138,6 +138,8 @@ export async function serve(
         total: 0,
         active: 0,
         idle: 0,
+        awake: 0,
+        asleep: 0,
         opening: 0,
         requests: 0,
       })

@@ -1,0 +1,136 @@
+/** The sessions that have an instance, idlest first: who sleeps when, and who must when there are too many. */
+
+import { DeadlineCall } from '../deadlines.ts'
+import type { Runtime } from './runtime.ts'
+import type { Session } from './session.ts'
+
+/** A place in the order of {@link AwakeSessions}; the session's own, so that moving it costs nothing. */
+export class AwakePlace {
+  /** @internal Monotonic time at which the instance was last used, or looked at because it might sleep. */
+  at: number
+  /** How often the instance was used. */
+  uses = 0
+  readonly session: Session
+  /** @internal */ next: AwakePlace | undefined
+  /** @internal */ previous: AwakePlace | undefined
+
+  constructor(session: Session, at: number) {
+    this.session = session
+    this.at = at
+  }
+}
+
+/** Puts instances to sleep that were not used for `sleepAfter`, and the idlest when more than `maxAwake` are awake. */
+export class AwakeSessions {
+  readonly #runtime: Pick<Runtime, 'clock' | 'deadlines' | 'log'>
+  readonly #sleepAfter: number
+  readonly #maxAwake: number
+  readonly #sweep = new DeadlineCall(() => this.#sleepIdle())
+  #idlest: AwakePlace | undefined
+  #latest: AwakePlace | undefined
+  #size = 0
+  #stopped = false
+
+  constructor(
+    runtime: Pick<Runtime, 'clock' | 'deadlines' | 'log'>,
+    limits: { sleepAfter: number; maxAwake: number },
+  ) {
+    this.#runtime = runtime
+    this.#sleepAfter = limits.sleepAfter
+    this.#maxAwake = limits.maxAwake
+  }
+
+  /** How many are awake. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** A session has an instance now. */
+  add(session: Session): AwakePlace {
+    const place = new AwakePlace(session, this.#runtime.clock.now())
+    this.#append(place)
+    this.#size += 1
+    this.#arm()
+    return place
+  }
+
+  /** An instance was used, or whatever kept it awake is over. */
+  touch(place: AwakePlace): void {
+    place.at = this.#runtime.clock.now()
+    place.uses += 1
+    if (this.#latest !== place) {
+      this.#unlink(place)
+      this.#append(place)
+    }
+    // What could not sleep while all were at work can now.
+    if (this.#size > this.#maxAwake) this.#arm()
+  }
+
+  /** The session has no instance any more. */
+  remove(place: AwakePlace): void {
+    this.#unlink(place)
+    this.#size -= 1
+    if (this.#size === 0) this.#runtime.deadlines.disarm(this.#sweep)
+  }
+
+  /** Nothing sleeps by itself from here on. */
+  stop(): void {
+    this.#stopped = true
+    this.#runtime.deadlines.disarm(this.#sweep)
+  }
+
+  #arm(): void {
+    const { deadlines } = this.#runtime
+    if (this.#stopped || this.#idlest === undefined) return
+    if (this.#size > this.#maxAwake) deadlines.armAt(this.#sweep, this.#runtime.clock.now())
+    else if (!this.#sweep.armed) deadlines.armAt(this.#sweep, this.#idlest.at + this.#sleepAfter)
+  }
+
+  /** Looks at each place at most once: what cannot sleep now is as good as just used. */
+  #sleepIdle(): void {
+    const { clock } = this.#runtime
+    const started = clock.now()
+    for (let left = this.#size; left > 0; left--) {
+      const place = this.#idlest
+      if (place === undefined) return
+      const tooMany = this.#size > this.#maxAwake
+      if (!tooMany && place.at + this.#sleepAfter > clock.now()) break
+      if (place.session.sleep() !== 'asleep') {
+        place.at = clock.now()
+        this.#unlink(place)
+        this.#append(place)
+      }
+      if (clock.now() - started > SLICE) break
+    }
+    this.#armAgain(started)
+  }
+
+  #armAgain(started: number): void {
+    const { clock, deadlines } = this.#runtime
+    if (this.#stopped || this.#idlest === undefined) return
+    const due = this.#idlest.at + this.#sleepAfter
+    // Those at work make a limit wait: they are asked again when one of them is done.
+    if (clock.now() - started > SLICE) deadlines.arm(this.#sweep, 0)
+    else deadlines.armAt(this.#sweep, due)
+  }
+
+  #append(place: AwakePlace): void {
+    place.previous = this.#latest
+    place.next = undefined
+    if (this.#latest === undefined) this.#idlest = place
+    else this.#latest.next = place
+    this.#latest = place
+  }
+
+  #unlink(place: AwakePlace): void {
+    if (place.previous === undefined) this.#idlest = place.next
+    else place.previous.next = place.next
+    if (place.next === undefined) this.#latest = place.previous
+    else place.next.previous = place.previous
+    place.next = undefined
+    place.previous = undefined
+  }
+}
+
+/** How long putting to sleep may go on before the event loop gets a turn, in milliseconds. */
+const SLICE = 8
