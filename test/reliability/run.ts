@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 import { r7InProcess, r7OverHttp, type R7Result } from './r7.ts'
+import { r15 as runR15, R15_SHORT, R15_WHOLE } from './r15.ts'
 import { R8_SHORT, R8_WHOLE, r8 as runR8, type Times } from './r8.ts'
 
 const HELP = `Runs reliability tests in full and writes their figures to bench/results/reliability.json.
@@ -17,6 +18,8 @@ const HELP = `Runs reliability tests in full and writes their figures to bench/r
   npm run chaos -- r8                        200 streams of 2,000 events, each cut 50 times and resumed; four minutes
   npm run chaos -- r8 --log memory           on this event log
   npm run chaos -- r8 --short                10 streams of 200 events, each cut 10 times; kept out of the figures
+  npm run chaos -- r15                       SIGTERM with 5,000 streams and 200 calls of 5 s, in three ways; a minute
+  npm run chaos -- r15 --short               with 200 streams and 20 calls of 1 s; kept out of the figures
 
 Exits with 1 when a promise was broken.
 `
@@ -35,7 +38,7 @@ interface Outcome {
 }
 
 /** By name; each prints what it found. */
-const TESTS: Readonly<Record<string, (values: Values) => Promise<Outcome>>> = { r7, r8 }
+const TESTS: Readonly<Record<string, (values: Values) => Promise<Outcome>>> = { r7, r8, r15 }
 
 const OPTIONS = {
   requests: { type: 'string', default: '1000000' },
@@ -102,6 +105,20 @@ async function r8(values: Values): Promise<Outcome> {
   for (const violation of violations) process.stdout.write(`  ${violation}\n`)
   const held = violations.length === 0 && (short || resumeOf50.p99 <= 25)
   return { name: short ? undefined : `r8-${log}`, figures: { seed, ...result }, held }
+}
+
+async function r15(values: Values): Promise<Outcome> {
+  const result = await runR15(values.short ? R15_SHORT : R15_WHOLE, progress)
+  progress('')
+  for (const name of ['drained', 'overdue', 'twice'] as const) {
+    const { exit, exitAfter, answered, failed, lost, ended, mostInASecond } = result[name]
+    process.stdout.write(
+      `R15 ${name}: exit ${exit} after ${exitAfter} ms, ${answered} calls answered, ${failed} ended with an error, ${lost} without any; ` +
+        `${ended} streams ended, at most ${mostInASecond} in a second\n`,
+    )
+  }
+  for (const violation of result.violations) process.stdout.write(`  ${violation}\n`)
+  return { name: values.short ? undefined : 'r15', figures: result, held: result.violations.length === 0 }
 }
 
 function wholeNumber(name: string, text: string): number {
