@@ -2,6 +2,7 @@
 
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 
 import { Random } from '../simulation/random.ts'
@@ -82,6 +83,8 @@ export interface R8Result {
   wholeReplays: Times
   /** All the while, a ping on a new connection now and then: what of the other times is the machine's. */
   pings: Times
+  /** p99 of the event loop's delay here, in milliseconds; the server's is in its own figures. */
+  loopDelayP99: number
   seconds: number
   server: OriginStats | undefined
   readonly violations: string[]
@@ -121,6 +124,8 @@ export async function r8(
   const origin = await Origin.start({ log: options.log, events: options.events, fault: options.fault })
   const proxy = await CutProxy.start(origin.port)
   const pings: number[] = []
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
   const stop = new AbortController()
   const report = setInterval(() => {
     const cuts = result.cuts.fin + result.cuts.rst + result.cuts.silence
@@ -152,6 +157,7 @@ export async function r8(
   result.resumeOf50 = times(run.resumes)
   result.wholeReplays = times(run.wholeReplays)
   result.pings = times(pings)
+  result.loopDelayP99 = delay.percentile(99) / 1e6
   result.seconds = (performance.now() - started) / 1000
   return result
 }
@@ -179,6 +185,7 @@ class Run {
       resumeOf50: times([]),
       wholeReplays: times([]),
       pings: times([]),
+      loopDelayP99: 0,
       seconds: 0,
       server: undefined,
       violations: [],
