@@ -7,10 +7,12 @@ const library = {
   express: 'src/adapters/express.ts',
   fastify: 'src/adapters/fastify.ts',
   hono: 'src/adapters/hono.ts',
+  testing: 'src/testing.ts',
 }
 
 export default defineConfig({
-  entry: { ...library, 'cli/main': 'src/cli/main.ts' },
+  // The thread of a SQLite store is a file of its own, found beside the others.
+  entry: { ...library, 'cli/main': 'src/cli/main.ts', 'sqlite-worker': 'src/store/sqlite/worker.ts' },
   format: 'esm',
   platform: 'node',
   target: 'node20.19',

@@ -13,6 +13,7 @@ const entries = {
   'sojourn/express': 'src/adapters/express.ts',
   'sojourn/fastify': 'src/adapters/fastify.ts',
   'sojourn/hono': 'src/adapters/hono.ts',
+  'sojourn/testing': 'src/testing.ts',
 } as const
 
 const root = new URL('../', import.meta.url)

@@ -47,6 +47,8 @@ export type {
   StoreEvents,
   StoreOwnership,
 } from './store/session-store.ts'
+export { openSqliteFile, type SqliteFile } from './store/sqlite/sqlite-file.ts'
+export { sqliteStore, type SqliteStoreOptions } from './store/sqlite/sqlite-store.ts'
 export type {
   Awaitable,
   EventLog,

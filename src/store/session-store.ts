@@ -37,6 +37,8 @@ export interface StoreEvents {
    * event before counts as trimmed.
    */
   recovered(emptied: boolean): void
+  /** One line for the log: something kept was damaged, and what became of it. */
+  warning?(message: string): void
 }
 
 /** What {@link SessionStore.open} resolves with. */
