@@ -109,7 +109,7 @@ export class Shutdown {
     let ended = 0
     for (const session of waiting) {
       if (ended === STREAM_BATCH) break
-      if (session.requests.size > 0) continue
+      if (session.running > 0) continue
       waiting.delete(session)
       if (!session.streams.standaloneOpen) continue
       ended += 1
@@ -122,8 +122,8 @@ export class Shutdown {
   #callsRunSince(time: number): boolean {
     let inSessions = 0
     for (const session of this.#host.all()) {
-      if (session.requests.size === 0) continue
-      inSessions += session.requests.size
+      if (session.running === 0) continue
+      inSessions += session.running
       if (session.requests.all().some(({ startedAt }) => startedAt <= time)) return true
     }
     return this.#host.runtime.load.running > inSessions

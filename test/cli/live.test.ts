@@ -15,6 +15,10 @@ export default () => {
     console.log('a line of the module')
     return { content: [] }
   })
+  server.registerTool('ponder', {}, async () => {
+    await new Promise((resolve) => setTimeout(resolve, 3000))
+    return { content: [] }
+  })
   return server
 }
 `
@@ -78,6 +82,24 @@ describe.skipIf(!hasTerminals)('on a terminal', () => {
     expect(after.at(-1)).toMatch(/^\d\d:\d\d:\d\d stopped after [\d.]+ m?s$/)
     for (const line of after.slice(1)) expect(line).toMatch(/^\d\d:\d\d:\d\d |^a line of the module$/)
     expect(cli.stderr).toBe('')
+  })
+
+  it('shows what is left while it drains, and says how long that took', async () => {
+    const { cli, url } = await serveOnTerminal([])
+    const client = new Client({ name: 'visitor', version: '1.2.3' })
+    await client.connect(new StreamableHTTPClientTransport(url))
+    const call = client.callTool({ name: 'ponder' })
+    await vi.waitFor(() => expect(screenAfter(cli.stdout).join('\n')).toMatch(/0 \+ 1 running +2/), 10_000)
+    cli.child.stdin?.write('\u0003')
+    // The call's own stream, and the GET that stays for as long as the call runs.
+    await cli.until('stdout', /draining: 1 call, 2 streams left · 1 session, 1 active · up/)
+    expect(await call).toMatchObject({ content: [] })
+    expect(await cli.exit()).toBe(0)
+    const after = screenAfter(cli.stdout)
+    expect(after.join('\n')).toMatch(/draining, 1 call running, 2 streams open; signal again to stop at once/)
+    expect(after.at(-1)).toMatch(/stopped after [\d.]+ m?s$/)
+    expect(after.join('\n')).not.toMatch(/ended: shutdown|─/)
+    await client.close()
   })
 
   it.each<[string, string[], Record<string, string>]>([
