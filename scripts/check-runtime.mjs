@@ -3,11 +3,19 @@
  * of the wire, of official clients and of the per-request leg run inside the runtime, which comes from npm into a temporary folder.
  * Prints a line per test that fails; those that its server explains are named below, and any other makes the run fail.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js'
+import { StreamableHTTPClientTransport as TransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
+import { check, expectEqual, failures, textOf, within } from './checks.mjs'
+import { ensureBuilt } from './ensure.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const SUITES = ['test/wire', 'test/clients', 'test/per-request']
@@ -100,12 +108,12 @@ if (name === undefined || !Object.hasOwn(RUNTIMES, name)) {
 const runtime = RUNTIMES[name]
 const folder = mkdtempSync(join(tmpdir(), `sojourn-${name}-`))
 try {
-  process.exitCode = run()
+  process.exitCode = await run()
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
 
-function run() {
+async function run() {
   // The binary is put into its place by an install script, which newer versions of npm want named.
   const manifest = { private: true, allowScripts: { [runtime.package]: true } }
   writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
@@ -115,6 +123,8 @@ function run() {
   })
   const binary = join(folder, 'node_modules/.bin', name)
   console.log(execFileSync(binary, ['--version'], { encoding: 'utf8' }).split('\n', 1)[0])
+
+  await checkPackage(binary)
 
   const report = join(folder, 'report.json')
   const vitest = join(root, 'node_modules/vitest/vitest.mjs')
@@ -145,5 +155,45 @@ function run() {
   console.log(
     `${name}: ${count('passed')} passed, ${unexpected + broken.length} failed, ${count('failed') - unexpected} exempt, ${tests.length} in all`,
   )
-  return unexpected + broken.length === 0 && count('passed') > 900 ? 0 : 1
+  return unexpected + broken.length + failures() === 0 && count('passed') > 900 ? 0 : 1
+}
+
+/** The built package in the runtime's server, called by official clients from here. */
+async function checkPackage(binary) {
+  ensureBuilt()
+  const server = spawn(binary, [...runtime.arguments, join(root, 'scripts/runtime-server.mjs')], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    const [url] = await within(20_000, 'the start', once(createInterface({ input: server.stdout }), 'line'))
+    const identity = { name: 'check-runtime', version: '1.0.0' }
+    const modern = { versionNegotiation: { mode: 'auto' } }
+    for (const [what, client, transport] of [
+      ['v1', new ClientV1(identity), new TransportV1(new URL(url))],
+      ['v2', new Client(identity), new StreamableHTTPClientTransport(new URL(url))],
+      ['v2, mode auto', new Client(identity, modern), new StreamableHTTPClientTransport(new URL(url))],
+    ]) {
+      await check(`the built package, the official client ${what}`, async () => {
+        await within(5000, 'connecting', client.connect(transport))
+        const called = client.callTool({ name: 'echo', arguments: { text: what } })
+        expectEqual(textOf(await within(5000, 'the call', called)), what)
+        await client.close()
+        return transport.sessionId === undefined ? 'without a session' : 'in a session'
+      })
+    }
+    await check('a session that is idle for longer than sessionIdleTimeout is gone', async () => {
+      const client = new Client(identity)
+      const transport = new StreamableHTTPClientTransport(new URL(url))
+      await client.connect(transport)
+      const { sessionId } = transport
+      await client.close()
+      const headers = { accept: 'text/event-stream', 'mcp-session-id': sessionId }
+      // A request each time would keep the session: one look, well after its time.
+      await delay(2000)
+      return expectEqual((await fetch(url, { headers })).status, 404)
+    })
+  } finally {
+    server.kill('SIGKILL')
+  }
 }

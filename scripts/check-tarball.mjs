@@ -5,7 +5,7 @@
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -89,6 +89,7 @@ execFileSync(node, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconf
   stdio: ['ignore', 'inherit', 'inherit'],
 })
 console.log('the types resolve, those of the dependencies included')
+checkSubpaths()
 
 // The README's ten lines as they stand, on a free port, as a module of either kind.
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
@@ -151,4 +152,40 @@ async function servesAndStops(name, args) {
   clearTimeout(timer)
   if (code !== 0) throw new Error(`${name} ended with ${code ?? signal} after SIGTERM`)
   console.log(`${name} opens a session and stops cleanly`)
+}
+
+/** Every subpath, as a user with the frameworks installed imports it, has types under both kinds of module resolution. */
+function checkSubpaths() {
+  const modules = join(project, 'node_modules')
+  const packages = ['express', 'fastify', 'hono', '@types/express', '@types/node'].filter(
+    (name) => !existsSync(join(modules, name)),
+  )
+  const { exports } = JSON.parse(readFileSync(join(modules, 'sojourn/package.json'), 'utf8'))
+  const subpaths = Object.keys(exports).filter((subpath) => subpath !== './package.json')
+  const namespaces = subpaths.map((subpath, n) => [
+    `import * as all${n} from '${subpath.replace('.', 'sojourn')}'`,
+    // Types that are `any` have every key, and types of nothing have none.
+    `export const wrong${n}: 'no such export' extends keyof typeof all${n} ? never : keyof typeof all${n} extends never ? never : true = true`,
+  ])
+  writeFileSync(join(project, 'subpaths.ts'), `${namespaces.flat().join('\n')}\n`)
+  for (const name of packages) {
+    mkdirSync(dirname(join(modules, name)), { recursive: true })
+    symlinkSync(join(root, 'node_modules', name), join(modules, name))
+  }
+  try {
+    for (const [module, moduleResolution] of [
+      ['node16', 'node16'],
+      ['esnext', 'bundler'],
+    ]) {
+      const options = ['--module', module, '--moduleResolution', moduleResolution, '--target', 'es2023']
+      const strict = ['--strict', '--noEmit', '--types', 'node', '--skipLibCheck', 'subpaths.ts']
+      execFileSync(node, [join(root, 'node_modules/typescript/bin/tsc'), ...options, ...strict], {
+        cwd: project,
+        stdio: ['ignore', 'inherit', 'inherit'],
+      })
+      console.log(`types under ${moduleResolution}: ${subpaths.join(' ')}`)
+    }
+  } finally {
+    for (const name of packages) unlinkSync(join(modules, name))
+  }
 }

@@ -58,8 +58,8 @@ export const systemClock: Clock = {
 /** So many turns without an event mean that nothing waits. */
 const QUIET_TURNS = 2
 
-/** Events that the event loop has handled; always the same where the platform does not count them (Node before 20.18 and 22.8). */
+/** Events that the event loop has handled; always the same where the platform does not count them (Node before 20.18 and 22.8, Bun, Deno). */
 function eventsSoFar(): number {
-  const timing = performance.nodeTiming as { uvMetricsInfo?: { events: number } }
-  return timing.uvMetricsInfo?.events ?? 0
+  const timing = performance.nodeTiming as { uvMetricsInfo?: { events: number } } | undefined
+  return timing?.uvMetricsInfo?.events ?? 0
 }

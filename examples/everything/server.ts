@@ -53,7 +53,8 @@ export function createServer(context?: ServerContext): McpServer {
   const legacy = context?.era !== 'modern'
   const server = new McpServer(
     { name: 'everything', title: 'Everything', version: '1.0.0' },
-    // `resources/subscribe` belongs to the protocol revisions with a handshake.
+    // `resources/subscribe` belongs to the protocol revisions with a handshake, and only it makes the clock tick. Without the capability a
+    // `subscriptions/listen` of 2026-07-28 gets no updates of resources either: see examples/notify for a server that has both.
     legacy ? { capabilities: { resources: { subscribe: true } } } : {},
   )
 

@@ -1,6 +1,6 @@
 /** A folder as resources: `server.ts FOLDER` serves its files, and announces what changes there. Without an argument, a new one. */
 
-import { mkdtempSync, watch } from 'node:fs'
+import { mkdtempSync, rmSync, watch } from 'node:fs'
 import { readFile, readdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -8,7 +8,8 @@ import { join, resolve } from 'node:path'
 import { McpServer, ResourceNotFoundError, ResourceTemplate } from '@modelcontextprotocol/server'
 import { runHttp } from 'sojourn'
 
-const folder = resolve(process.argv[2] ?? mkdtempSync(join(tmpdir(), 'sojourn-')))
+const given = process.argv[2]
+const folder = given === undefined ? mkdtempSync(join(tmpdir(), 'sojourn-')) : resolve(given)
 const uriOf = (name: string): string => `folder:///${encodeURIComponent(name)}`
 
 /** The names of the files; neither folders nor links, which may lead out of here. */
@@ -43,6 +44,9 @@ const watcher = watch(folder, (event, name) => {
   if (event === 'rename') app.notify.resourcesChanged()
   if (name !== null) app.notify.resourceUpdated(uriOf(name))
 })
-void finished.then(() => watcher.close())
+void finished.then(() => {
+  watcher.close()
+  if (given === undefined) rmSync(folder, { recursive: true, force: true })
+})
 console.error(`watching ${folder}`)
 console.log(url)

@@ -2,9 +2,11 @@
 
 import { performance } from 'node:perf_hooks'
 
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 
+import { systemClock } from '../../src/clock.ts'
 import type { SessionEvent } from '../../src/session/events.ts'
+import { within } from '../support/deferred.ts'
 import { FakeServer } from '../support/fake-server.ts'
 import { openSession, post, rpc, type WireSession } from '../support/mcp-wire.ts'
 import { serve, type Served } from '../support/serve.ts'
@@ -53,6 +55,19 @@ async function endsInTime(
   expect(closed).toMatchObject([{ session: session.id, reason: 'idle' }])
   expect((await server.request(post(rpc('tools/list'), session.headers))).status).toBe(404)
 }
+
+test.each([undefined, {}])(
+  'a runtime whose loop counts nothing has input waited for as well: %o',
+  async (timing) => {
+    const known = Object.getOwnPropertyDescriptor(globalThis.performance, 'nodeTiming')
+    Object.defineProperty(globalThis.performance, 'nodeTiming', { value: timing, configurable: true })
+    onTestFinished(() => {
+      if (known === undefined) Reflect.deleteProperty(globalThis.performance, 'nodeTiming')
+      else Object.defineProperty(globalThis.performance, 'nodeTiming', known)
+    })
+    await within(new Promise<void>((resolve) => systemClock.afterInput(resolve, 1000)), 'the call back')
+  },
+)
 
 test('an idle session ends after its timeout', async () => {
   const server = await serveReal()
