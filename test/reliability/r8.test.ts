@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 
 import { R8_SHORT, r8 } from './r8.ts'
 
-describe.each(['memory', 'batched'])('the %s log', (log) => {
+describe.each(['memory', 'batched', 'sqlite'])('the %s log', (log) => {
   test('10 streams × 200 events × 10 cuts: each event once, in order (promise 4)', async () => {
     const result = await r8({ ...R8_SHORT, log, seed: 1 })
     expect(result.violations).toEqual([])

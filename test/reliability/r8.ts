@@ -134,19 +134,23 @@ export async function r8(
     )
   }, 500)
   try {
-    const sessions = Array.from({ length: options.streams / 2 }, async (_, n) => {
-      const headers = await openSession(proxy.port)
-      await Promise.all(
-        (['get', 'post'] as const).map((kind, at) =>
-          new StreamClient(run, origin, proxy, kind, 2 * n + at, headers).run(),
-        ),
-      )
-    })
     const pinging = ping(proxy.port, pings, stop.signal)
-    for (const settled of await Promise.allSettled(sessions))
-      if (settled.status === 'rejected') run.violate(String(settled.reason))
+    const clients = Array.from({ length: options.streams / 2 }, async (_, n) => {
+      const headers = await openSession(proxy.port)
+      const pair = (['get', 'post'] as const).map(
+        (kind, at) => new StreamClient(run, origin, proxy, kind, 2 * n + at, headers),
+      )
+      await Promise.all(pair.map((client) => client.run()))
+      return pair
+    })
+    const settled = await Promise.allSettled(clients)
     stop.abort()
     await pinging
+    // Only now: so much at once would make the resumes of others look slow.
+    for (const pair of settled) {
+      if (pair.status === 'rejected') run.violate(String(pair.reason))
+      else for (const client of pair.value) await client.replayWhole()
+    }
     result.server = await origin.do<OriginStats>({ op: 'stats' })
     for (const complaint of result.server.complaints) run.violate(`the server complains: ${complaint}`)
   } finally {
@@ -340,6 +344,7 @@ class StreamClient {
   readonly #total: number
   /** What the client would send as `Last-Event-ID`. */
   #cursor: string | undefined
+  #first: string | undefined
   #emitted = 0
   /** The highest event so far. */
   #last = 0
@@ -373,7 +378,7 @@ class StreamClient {
     await pause(random.next() * options.pace)
     let attempt = await this.#connect(undefined)
     await this.#until(() => this.#cursor !== undefined, attempt, 'the first cursor')
-    const first = this.#cursor
+    this.#first = this.#cursor
     for (const [index, plan] of plans.entries()) {
       const next = plans[index + 1]
       let { cut } = attempt
@@ -418,7 +423,6 @@ class StreamClient {
     attempt.connection.destroy()
     for (let n = 1; n <= this.#total; n++) if (this.#seen[n] === 0) result.lost += 1
     if (this.#kind === 'post') await this.#expectNothingLeft()
-    if (first !== undefined) await this.#replayWhole(first)
   }
 
   #plans(): Plan[] {
@@ -594,8 +598,8 @@ class StreamClient {
   }
 
   /** The log holds all: from its very first cursor the whole stream comes again. */
-  async #replayWhole(first: string): Promise<void> {
-    this.#cursor = first
+  async replayWhole(): Promise<void> {
+    this.#cursor = this.#first
     this.#last = 0
     this.#seen.fill(0)
     this.#ids.clear()

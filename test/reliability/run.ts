@@ -16,7 +16,7 @@ const HELP = `Runs reliability tests in full and writes their figures to bench/r
   npm run chaos -- r7 --http 2000            fewer over HTTP
   npm run chaos -- r7 --seed 7               another run
   npm run chaos -- r8                        200 streams of 2,000 events, each cut 50 times and resumed; three minutes
-  npm run chaos -- r8 --log memory           on this event log
+  npm run chaos -- r8 --log sqlite           on this event log: memory (the default), sqlite, or batched, a stand-in for a slow one
   npm run chaos -- r8 --short                10 streams of 200 events, each cut 10 times; kept out of the figures
   npm run chaos -- r15                       SIGTERM with 5,000 streams and 200 calls of 5 s, in three ways; a minute
   npm run chaos -- r15 --short               with 200 streams and 20 calls of 1 s; kept out of the figures
