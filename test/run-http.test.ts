@@ -14,7 +14,7 @@ import type { RunHttpOptions } from '../src/types.ts'
 import { within } from './support/deferred.ts'
 import { FakeServer } from './support/fake-server.ts'
 import { initialize, notification, post, rpc } from './support/mcp-wire.ts'
-import { RawConnection } from './support/raw-http.ts'
+import { encodeRequest, RawConnection } from './support/raw-http.ts'
 
 const clock = {
   now: () => performance.now(),
@@ -349,6 +349,48 @@ describe('stopping', () => {
     expect(handle.server.listening).toBe(false)
     expect(handle.app.sessions.size).toBe(0)
     await expect(RawConnection.open(Number(new URL(handle.url).port))).rejects.toThrow('ECONNREFUSED')
+  })
+
+  it('answers every request of a connection that pipelines, though the first answer says that it closes', async () => {
+    const handle = await run({ drainTimeout: '5s' })
+    const { connection, headers } = await openSession(handle)
+    await connection.send(post(call(400), headers))
+    await untilRunning(handle)
+    const finished = handle.close()
+    const other = await open(handle)
+    const requests = [50, 100, 150].map((duration) =>
+      encodeRequest(post(call(duration), headers), 'localhost'),
+    )
+    await other.write(Buffer.concat(requests))
+    const closes: (string | undefined)[] = []
+    for (const _ of requests) {
+      const answer = await other.response()
+      expect(await answer.text()).toContain('"result"')
+      closes.push(answer.header('connection'))
+    }
+    expect(closes).toEqual(['keep-alive', 'keep-alive', 'close'])
+    await other.closed()
+    expect((await connection.response()).status).toBe(200)
+    await within(finished, 'the end')
+  })
+
+  it('does nothing of what comes behind an answer that closes its connection', async () => {
+    const handle = await run({ drainTimeout: '5s' })
+    const { connection, headers } = await openSession(handle)
+    await connection.send(post(call(600), headers))
+    await untilRunning(handle)
+    const finished = handle.close()
+    const other = await open(handle)
+    await other.send(post(call(200), headers))
+    const answer = await other.response()
+    expect(answer.header('connection')).toBe('close')
+    await other.send(post(call(60_000), headers))
+    expect(await answer.text()).toContain('"result"')
+    await other.closed()
+    expect(other.unparsed).toBe('')
+    expect(handle.app.sessions.counts.requests).toBe(1)
+    expect((await connection.response()).status).toBe(200)
+    await within(finished, 'the end', 2000)
   })
 
   it('ends calls that take longer than drainTimeout', async () => {

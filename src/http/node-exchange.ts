@@ -26,6 +26,12 @@ export interface NodeExchangeOptions {
 /** Whether a server is bound to loopback, looked up once per server: the address of a listening server does not change. */
 const loopbackServers = new WeakMap<object, boolean>()
 
+/** The latest response of each connection; others are of requests that a client sent without waiting for their answers. */
+const latest = new WeakMap<Socket, ServerResponse>()
+
+/** Connections that end after an answer that is on its way. */
+const ending = new WeakSet<Socket>()
+
 /** One request of Node's HTTP server. */
 export class NodeExchange implements Exchange {
   readonly method: string
@@ -51,10 +57,13 @@ export class NodeExchange implements Exchange {
     // Express strips the mount path from `url` and keeps the whole in `originalUrl`.
     this.target = (req as { originalUrl?: string }).originalUrl ?? req.url ?? '/'
     this.headers = req.headers
+    latest.set(req.socket, res)
     res.on('close', this.#onClose)
     res.on('error', ignore)
     // Middleware may have waited while the client left: 'close' is told only once.
     if (res.closed || req.socket.destroyed) this.#closed = true
+    // Node drops what comes behind an answer that says the connection closes: what cannot be answered must not be done (RFC 9112 §9.6).
+    else if (ending.has(req.socket)) this.#closed = true
     else if (res.socket === null) closeWithSocket(req.socket, this.#onClose)
   }
 
@@ -136,10 +145,7 @@ export class NodeExchange implements Exchange {
 
   openStream(headers: ResponseHeaders): void {
     if (this.#closed || this.#res.headersSent) return
-    this.#res.writeHead(
-      200,
-      this.commonHeaders === undefined ? headers : { ...this.commonHeaders, ...headers },
-    )
+    this.#res.writeHead(200, this.#withCommon(headers))
   }
 
   write(chunk: string): void {
@@ -172,8 +178,7 @@ export class NodeExchange implements Exchange {
   #respondNow(status: number, headers: ResponseHeaders, body: string): void {
     if (this.#closed) return
     const res = this.#res
-    const head: Record<string, string | string[] | number> =
-      this.commonHeaders === undefined ? { ...headers } : { ...this.commonHeaders, ...headers }
+    const head: Record<string, string | string[] | number> = { ...this.#withCommon(headers) }
     // 204 has no body, hence no length (RFC 9110 §8.6).
     if (status !== 204) head['Content-Length'] = Buffer.byteLength(body)
     try {
@@ -186,6 +191,16 @@ export class NodeExchange implements Exchange {
     }
     if (this.#bodyUnread()) this.#discardBody()
     this.#afterEnd()
+  }
+
+  #withCommon(headers: ResponseHeaders): ResponseHeaders {
+    if (this.commonHeaders === undefined) return headers
+    const { Connection, ...others } = this.commonHeaders
+    const { socket } = this.#req
+    // The requests behind this one are to be answered too: only the last of them ends the connection.
+    if (Connection !== 'close' || latest.get(socket) !== this.#res) return { ...others, ...headers }
+    ending.add(socket)
+    return { ...this.commonHeaders, ...headers }
   }
 
   #bytesLeft(): boolean {

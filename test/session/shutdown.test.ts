@@ -117,3 +117,26 @@ test('without drain time everything ends at once; retryInterval counts where it 
   }
   expect(app.leftovers()).toEqual([])
 })
+
+test('a call that comes meanwhile may ask its client something: over its own POST, and the answer comes through to the end', async () => {
+  const { clock, app } = make()
+  const { ids } = await openStreams(app, 2)
+  const [first, second] = ids
+  app.post(first, call(1000))
+  await clock.settle()
+  const closed = app.manager.close({ drain: '30s' })
+  await clock.advance(500)
+  const asking = { tag: 'asks', duration: 1, ask: { related: false, timeout: 60_000 } }
+  const answer = app.post(second, rpc('tools/call', { name: 'run', arguments: asking }))
+  await clock.advance(1000)
+  const asked = answer.events.map(({ data }) => (data === '' ? {} : JSON.parse(data)) as { id?: number })
+  const { id } = asked.find((message) => message.id !== undefined) ?? {}
+  expect(id).toBeTypeOf('number')
+  const reply = app.post(second, { jsonrpc: '2.0', id, result: {} })
+  await clock.advance(100)
+  await closed
+  expect(reply.answeredStatus).toBe(202)
+  expect(app.fakes[1]?.calls.at(-1)?.asked).toBe('answered')
+  expect(answer.text).toContain('"result"')
+  expect(app.leftovers()).toEqual([])
+})

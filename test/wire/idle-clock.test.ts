@@ -80,7 +80,15 @@ describe('on expiry', () => {
     for (const request of [getStream(session), getStream(session, 'AAAAAAAA.0.0'), del(session.headers)]) {
       expect((await server.request(request)).status).toBe(404)
     }
-    expect(server.app.sessions.counts).toEqual({ total: 0, active: 0, idle: 0, awake: 0, asleep: 0, opening: 0, requests: 0 })
+    expect(server.app.sessions.counts).toEqual({
+      total: 0,
+      active: 0,
+      idle: 0,
+      awake: 0,
+      asleep: 0,
+      opening: 0,
+      requests: 0,
+    })
     expect(server.timers).toBe(0)
     expect(server.events.filter(({ type }) => type === 'session.closed').length).toBe(1)
   })
