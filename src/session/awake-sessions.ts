@@ -10,6 +10,8 @@ export class AwakePlace {
   at: number
   /** How often the instance was used. */
   uses = 0
+  /** @internal Whether its author's hooks run, after which it sleeps. */
+  falling = false
   readonly session: Session
   /** @internal */ next: AwakePlace | undefined
   /** @internal */ previous: AwakePlace | undefined
@@ -29,6 +31,8 @@ export class AwakeSessions {
   #idlest: AwakePlace | undefined
   #latest: AwakePlace | undefined
   #size = 0
+  /** How many of them are about to sleep. */
+  #falling = 0
   #stopped = false
 
   constructor(
@@ -63,12 +67,20 @@ export class AwakeSessions {
       this.#append(place)
     }
     // What could not sleep while all were at work can now.
-    if (this.#size > this.#maxAwake) this.#arm()
+    if (this.#tooMany) this.#arm()
+  }
+
+  /** One that was about to sleep does not. Another may have to, but not at once: its hooks may fail as well. */
+  stays(place: AwakePlace): void {
+    this.#notFalling(place)
+    if (this.#tooMany && !this.#stopped && !this.#sweep.armed)
+      this.#runtime.deadlines.arm(this.#sweep, NEXT_TRY)
   }
 
   /** The session has no instance any more. */
   remove(place: AwakePlace): void {
     this.#unlink(place)
+    this.#notFalling(place)
     this.#size -= 1
     if (this.#size === 0) this.#runtime.deadlines.disarm(this.#sweep)
   }
@@ -79,10 +91,20 @@ export class AwakeSessions {
     this.#runtime.deadlines.disarm(this.#sweep)
   }
 
+  get #tooMany(): boolean {
+    return this.#size - this.#falling > this.#maxAwake
+  }
+
+  #notFalling(place: AwakePlace): void {
+    if (!place.falling) return
+    place.falling = false
+    this.#falling -= 1
+  }
+
   #arm(): void {
     const { deadlines } = this.#runtime
     if (this.#stopped || this.#idlest === undefined) return
-    if (this.#size > this.#maxAwake) deadlines.armAt(this.#sweep, this.#runtime.clock.now())
+    if (this.#tooMany) deadlines.armAt(this.#sweep, this.#runtime.clock.now())
     else if (!this.#sweep.armed) deadlines.armAt(this.#sweep, this.#idlest.at + this.#sleepAfter)
   }
 
@@ -93,9 +115,13 @@ export class AwakeSessions {
     for (let left = this.#size; left > 0; left--) {
       const place = this.#idlest
       if (place === undefined) return
-      const tooMany = this.#size > this.#maxAwake
-      if (!tooMany && place.at + this.#sleepAfter > clock.now()) break
-      if (place.session.sleep() !== 'asleep') {
+      if (!this.#tooMany && place.at + this.#sleepAfter > clock.now()) break
+      const outcome = place.session.sleep()
+      if (outcome !== 'asleep') {
+        if (outcome === 'falling-asleep') {
+          place.falling = true
+          this.#falling += 1
+        }
         place.at = clock.now()
         this.#unlink(place)
         this.#append(place)
@@ -134,3 +160,6 @@ export class AwakeSessions {
 
 /** How long putting to sleep may go on before the event loop gets a turn, in milliseconds. */
 const SLICE = 8
+
+/** How long after one could not be put to sleep another is, where there are too many, in milliseconds. */
+const NEXT_TRY = 1_000

@@ -136,6 +136,7 @@ export type RefusalCause =
   | 'cursor'
   | 'scope'
   | 'stateless'
+  | 'store'
   | 'internal'
 
 /** Events were lost by a slow async iterator; how many. */

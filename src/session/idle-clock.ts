@@ -77,6 +77,11 @@ export class IdleClock extends Deadline {
     if (!this.busy) this.restart()
   }
 
+  /** Starts the clock of a session that has been idle since a monotonic time, which may be before this process. */
+  startSince(idleSince: number): void {
+    this.#deadlines.armAt(this, idleSince + this.#owner.idleTimeout())
+  }
+
   /** Starts the clock anew, as the timeout is now; does nothing while the session is held. */
   restart(): void {
     if (this.#stopped || this.busy) return

@@ -16,7 +16,8 @@ import type { Hold } from './idle-clock.ts'
 import { MessageContext } from './message-context.ts'
 import { errorResponse, handling } from './outbound.ts'
 import { PostAnswer } from './post-answer.ts'
-import type { Refusal } from './refusal.ts'
+import { type Refusal, sendRefusal } from './refusal.ts'
+import { STORE_FAILS } from './refusals.ts'
 import type { RunningRequest } from './running-request.ts'
 import type { Session } from './session.ts'
 
@@ -115,8 +116,19 @@ function executeOneWay(session: Session, post: Post): void {
       hold.confirm()
     }
   }
-  if (exchange.closed) hold.release()
-  else exchange.respond(202, {}, '')
+  const answer = (refusal?: Refusal): void => {
+    if (exchange.closed) hold.release()
+    else if (refusal === undefined) exchange.respond(202, {}, '')
+    else sendRefusal(exchange, refusal)
+  }
+  // What it changed about the session is kept before the client may rely on it.
+  const kept = session.runtime.keeper?.commit(session)
+  if (kept === undefined) answer()
+  else
+    kept.then(
+      () => answer(),
+      () => answer(STORE_FAILS),
+    )
 }
 
 function executeRequest(

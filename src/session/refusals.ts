@@ -102,3 +102,21 @@ export const NOT_CREATED: Refusal = {
   message: 'Internal error: the server could not be created',
   cause: 'initialize',
 }
+
+/** The store does not work at the moment: what it has to keep, or to know, has to wait. */
+export const STORE_FAILS: Refusal = {
+  status: 503,
+  code: JsonRpcErrorCode.INTERNAL_ERROR,
+  message: 'Service Unavailable: sessions cannot be stored at the moment, try again',
+  cause: 'store',
+  headers: { 'Retry-After': '1' },
+}
+
+/** Another process serves the sessions. */
+export const STORE_ELSEWHERE: Refusal = {
+  status: 503,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Service Unavailable: another server has the sessions, try again',
+  cause: 'store',
+  headers: { 'Retry-After': '1' },
+}

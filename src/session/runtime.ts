@@ -33,6 +33,8 @@ export interface Runtime {
 
 /** What a session tells whoever keeps it in a store. */
 export interface Keeper {
+  /** Keeps a session that is about to be opened: durable when this resolves. Rejects when the store does not take it. */
+  add(session: Session): Promise<void>
   /** The record changed: it is written soon, and before the next answer. */
   changed(session: Session): void
   /** Messages were taken by the client: written soon, but nothing waits for it. */
@@ -45,6 +47,8 @@ export interface Keeper {
   idle(session: Session): void
   /** The session ended. */
   forget(session: Session): void
+  /** The session goes to sleep with its process. */
+  leave(session: Session): void
 }
 
 /** How many requests run in all sessions, and who waits for them to end. */

@@ -17,12 +17,14 @@ export class ServerRequests {
   #pending: Map<number, Asker> | undefined
   readonly #limit: number
   readonly #next: () => number
+  readonly #onSettled: () => void
   #pings = 0
 
-  /** `next` gives numbers that no request of the session ever had, across instances. */
-  constructor(limit: number, next: () => number) {
+  /** `next` gives numbers that no request of the session ever had, across instances; `onSettled` is told when one no longer waits. */
+  constructor(limit: number, next: () => number, onSettled: () => void) {
     this.#limit = limit
     this.#next = next
+    this.#onSettled = onSettled
   }
 
   /** How many wait for an answer, pings left out. */
@@ -93,6 +95,7 @@ export class ServerRequests {
     if (asker === undefined) return undefined
     this.#pending?.delete(id)
     if (asker instanceof PingAsker) this.#pings -= 1
+    else this.#onSettled()
     return asker
   }
 }

@@ -35,10 +35,16 @@ import {
   NOT_FOUND,
   SESSION_CONFLICT,
   SESSION_REQUIRED,
+  STORE_ELSEWHERE,
+  STORE_FAILS,
 } from './refusals.ts'
 import { Load, type Runtime } from './runtime.ts'
 import { checkScopes } from './scope-check.ts'
-import type { Session } from './session.ts'
+import { Persistence, type RestoredTimes } from './persistence.ts'
+import { Session } from './session.ts'
+import { recordFromJson } from './stored-record.ts'
+import { openStore } from '../store/open-store.ts'
+import type { StoredSession } from '../store/session-store.ts'
 import { randomSessionId } from './session-record.ts'
 import { SessionTable } from './session-table.ts'
 import { SharedJsonPool } from './shared-json.ts'
@@ -68,6 +74,8 @@ export class StreamableHTTPSessionManager {
   readonly #perRequest: PerRequestLeg | undefined
   readonly #opener: SessionOpener
   readonly #stateless: StatelessServing
+  /** What keeps sessions beyond the process; undefined where nothing does. */
+  readonly #persistence: Persistence | undefined
   /** Every `initialize` on its way, as what makes it fail. */
   readonly #openings = new Set<(refusal: Refusal) => void>()
   readonly #shutdown: Shutdown
@@ -101,6 +109,8 @@ export class StreamableHTTPSessionManager {
     const sleeps =
       !single && !resolved.stateless && Math.min(sleepAfter, maxAwake) !== Number.POSITIVE_INFINITY
     const warned = new Set<string>()
+    const store = single || resolved.stateless ? undefined : openStore(resolved)
+    this.#persistence = store === undefined ? undefined : new Persistence(store)
     this.#runtime = {
       createServer,
       options: resolved,
@@ -109,13 +119,13 @@ export class StreamableHTTPSessionManager {
       eventLog:
         resolved.stateless || resolved.eventLog === false
           ? undefined
-          : (resolved.eventLog ?? memoryLog(resolved, clock)),
+          : (resolved.eventLog ?? store?.eventLog ?? memoryLog(resolved, clock)),
       hub: new EventHub((thrown) => log.error('an event listener threw', { error: thrown })),
       log,
       load: new Load(),
       shared: new SharedJsonPool(),
       awake: sleeps ? new AwakeSessions({ clock, deadlines, log }, { sleepAfter, maxAwake }) : undefined,
-      keeper: undefined,
+      keeper: this.#persistence,
       warnOnce: (message, details) => {
         if (warned.has(message)) return
         warned.add(message)
@@ -142,7 +152,72 @@ export class StreamableHTTPSessionManager {
       perRequest: this.#perRequest,
       openings: this.#openings,
       all: () => this.#all(),
+      closeStores: () => this.#closeStores(),
     })
+    this.#persistence?.begin({
+      clock,
+      deadlines,
+      log,
+      eventLog: this.#runtime.eventLog,
+      restore: (stored, times) => this.#restore(stored, times),
+      sessions: () => this.#table.values(),
+      lost: () => {
+        for (const session of [...this.#table.values()]) session.close('shutdown')
+      },
+    })
+  }
+
+  /** Puts a session from the store in the table, asleep. */
+  #restore(stored: StoredSession, times: RestoredTimes): Session | undefined {
+    const { clock, shared } = this.#runtime
+    const record = recordFromJson(stored.record, `${stored.label}…`, shared)
+    record.serverRequests = times.serverRequests
+    record.streams = Math.max(record.streams, times.streams)
+    const openedAt = clock.now() - Math.max(0, clock.wallTime() - record.createdAt)
+    const session = new Session(this.#runtime, record, this.#table, false, { openedAt, key: stored.key })
+    this.#table.restore(session)
+    session.restore(times.idleSince)
+    return session
+  }
+
+  async #closeStores(): Promise<void> {
+    await this.#persistence?.close()
+    const { eventLog, options } = this.#runtime
+    // A log that was given may serve others: it is its owner's to close. A store closes its own.
+    if (options.eventLog === undefined && this.#persistence === undefined) await eventLog?.close()
+  }
+
+  /**
+   * Resolves when sessions can be served: at once without a store; with one, when what it keeps is loaded, or when another process owns it
+   * and requests are refused until that is gone.
+   * @throws SojournError `store-unavailable` when the store cannot be used at all
+   */
+  get opened(): Promise<void> {
+    return this.#persistence?.opened ?? Promise.resolve()
+  }
+
+  /** Why no session can be served at all. */
+  #withoutStore(): Refusal | undefined {
+    switch (this.#persistence?.state) {
+      case 'unusable':
+        return STORE_FAILS
+      case 'opening':
+      case 'waiting':
+      case 'lost':
+        return STORE_ELSEWHERE
+      default:
+        return undefined
+    }
+  }
+
+  /** What to say of a session that is not here: unknown, but never of one that a store keeps, nor before its end is durable. */
+  async #gone(id: string): Promise<Refusal> {
+    const persistence = this.#persistence
+    if (persistence === undefined) return NOT_FOUND
+    const without = this.#withoutStore()
+    if (without !== undefined) return without
+    if (this.#shutdown.state === 'ending' || this.#shutdown.state === 'over') return SHUTTING_DOWN
+    return ((await persistence.mayDeny(id)) ?? true) ? NOT_FOUND : STORE_FAILS
   }
 
   *#all(): Iterable<Session> {
@@ -210,7 +285,7 @@ export class StreamableHTTPSessionManager {
 
   /** Whether sessions can be opened: not from `close()` on. What `/ready` tells, for those with an HTTP server of their own. */
   get ready(): boolean {
-    return this.#shutdown.state === 'serving'
+    return this.#shutdown.state === 'serving' && (this.#persistence?.state ?? 'ready') === 'ready'
   }
 
   /**
@@ -241,6 +316,8 @@ export class StreamableHTTPSessionManager {
     if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
     if (admitted.kind !== 'pass') return
     const authentication = this.#front.authenticate(exchange)
+    // Sessions may be about to be loaded: whoever comes in the first moments waits.
+    if (this.#persistence?.state === 'opening') await this.#persistence.opened.catch(() => {})
     if (!(authentication instanceof Promise)) return this.#route(exchange, authentication)
     // The session named in the head must not end while its own request is looked at; whoever the request turns out to be from.
     const hold = this.#findNamed(exchange)?.clock.holdProvisionally('exchange')
@@ -320,15 +397,19 @@ export class StreamableHTTPSessionManager {
     }
     if (id === 'conflict') return refuse(SESSION_CONFLICT)
     if (opening === 'malformed') return refuse(INITIALIZE_NOT_A_REQUEST)
+    const without = this.#withoutStore()
+    if (without !== undefined) return refuse(without)
     if (this.#runtime.options.stateless) return this.#stateless.serve(exchange, caller, parsed, mode)
     if (opening === 'batched' && session === undefined) return refuse(INITIALIZE_IN_BATCH)
     if (opening !== undefined && opening !== 'batched') {
       if (session !== undefined && session.state === 'open') return refuse(ALREADY_INITIALIZED)
       return this.#opener.open(exchange, caller, opening, mode)
     }
-    if (id.value === undefined) return refuse(SESSION_REQUIRED)
+    const named = id.value
+    if (named === undefined) return refuse(SESSION_REQUIRED)
     // The session may have ended while its request was on the way.
-    if (session === undefined || hold === undefined || session.state !== 'open') return refuse(NOT_FOUND)
+    if (session === undefined || hold === undefined || session.state !== 'open')
+      return refuse(await this.#gone(named))
     const version = checkVersion(exchange, session)
     if (version !== undefined) return refuse(version)
     // Answers to what running calls ask still come through.
@@ -348,7 +429,8 @@ export class StreamableHTTPSessionManager {
     let awake: AwakeHold | undefined
     if (session.instance === undefined && needsInstance(parsed.messages)) {
       const woken = await session.wake(exchange, caller.authInfo)
-      if (!(woken instanceof AwakeHold)) return refuse(woken)
+      if (!(woken instanceof AwakeHold))
+        return refuse(session.state === 'open' ? woken : await this.#gone(named))
       awake = woken
       waited = true
     }
@@ -360,7 +442,7 @@ export class StreamableHTTPSessionManager {
       }
       const challenged = scope instanceof Promise ? await scope : scope
       if (challenged !== undefined) return refuse(challenged)
-      if (session.state !== 'open') return refuse(NOT_FOUND)
+      if (session.state !== 'open') return refuse(await this.#gone(named))
       // Others may have been let in while this one waited.
       const full = waited ? checkPost(session, post) : undefined
       if (full !== undefined) return refuse(full)
@@ -383,7 +465,7 @@ export class StreamableHTTPSessionManager {
     if (refusal !== undefined) this.#refuse(exchange, refusal)
   }
 
-  #get(exchange: Exchange, caller: Caller): void {
+  async #get(exchange: Exchange, caller: Caller): Promise<void> {
     const unacceptable = this.#front.acceptsStream(exchange)
     if (unacceptable !== undefined) return this.#refuse(exchange, unacceptable)
     const id = singleValue(exchange.header('mcp-session-id'))
@@ -391,7 +473,7 @@ export class StreamableHTTPSessionManager {
     // Clients read 405 as 'no stream here' and go on; any other refusal breaks them.
     if (id.value === undefined || this.#sessionless(exchange)) return this.#refuse(exchange, NO_STREAM_HERE)
     const session = this.#table.findOwned(id.value, caller.principal)
-    if (session === undefined) return this.#refuse(exchange, NOT_FOUND)
+    if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value))
     const hold = session.clock.holdProvisionally('stream')
     exchange.onclose = () => hold.release()
     const lastEventId = singleValue(exchange.header('last-event-id'))
@@ -407,16 +489,18 @@ export class StreamableHTTPSessionManager {
     hold.release()
   }
 
-  #delete(exchange: Exchange, caller: Caller): void {
+  async #delete(exchange: Exchange, caller: Caller): Promise<void> {
     if (this.#sessionless(exchange)) return this.#refuse(exchange, NO_STREAM_HERE)
     const id = singleValue(exchange.header('mcp-session-id'))
     if (id === 'conflict') return this.#refuse(exchange, SESSION_CONFLICT)
     if (id.value === undefined) return this.#refuse(exchange, SESSION_REQUIRED)
     const session = this.#table.findOwned(id.value, caller.principal)
-    if (session === undefined) return this.#refuse(exchange, NOT_FOUND)
+    if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value))
     const version = checkVersion(exchange, session)
     if (version !== undefined) return this.#refuse(exchange, version)
     session.close('deleted')
+    const durable = this.#persistence?.mayDeny(id.value)
+    if (durable !== undefined && !(await durable)) return this.#refuse(exchange, STORE_FAILS)
     exchange.respond(200, {}, '')
   }
 

@@ -1,14 +1,15 @@
 /** Opens sessions: admission first, the table only after `initialize` has succeeded. */
 
+import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
-import type { JsonRpcRequest, ResponseMode } from '../types.ts'
+import type { JsonRpcRequest, JsonRpcResponse, RequestId, ResponseMode } from '../types.ts'
 import type { Caller } from './http-front.ts'
-import { openSession, recordAnswer } from './opening.ts'
+import { openSession, type Outcome, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
 import { jsonText } from './posted.ts'
 import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
-import { ALREADY_INITIALIZED, FULL } from './refusals.ts'
+import { ALREADY_INITIALIZED, FULL, STORE_FAILS } from './refusals.ts'
 import type { Runtime } from './runtime.ts'
 import { Session } from './session.ts'
 import { newRecord } from './session-record.ts'
@@ -72,12 +73,15 @@ export class SessionOpener {
     // The app may have been closed between the server's answer and now.
     if (this.#host.draining && outcome.kind === 'done')
       outcome = { kind: 'failed', refusal: { ...SHUTTING_DOWN, id: request.id } }
+    const answer = outcome.kind === 'done' ? outcome.value : undefined
+    const succeeded = answer !== undefined && recordAnswer(session, answer)
+    if (succeeded) outcome = await this.#keep(session, request.id, outcome)
     if (outcome.kind === 'failed') this.#host.refuse(exchange, outcome.refusal)
     const response = outcome.kind === 'done' ? outcome.value : undefined
-    const succeeded = response !== undefined && recordAnswer(session, response)
-    const opened = succeeded && !exchange.closed && session.state === 'opening'
+    const opened = succeeded && response !== undefined && !exchange.closed && session.state === 'opening'
     if (!opened) {
       slot.release()
+      if (succeeded) this.#host.runtime.keeper?.forget(session)
       session.close('failed', 'initialize did not succeed')
       // Nothing was connected, so nothing is used up.
       if (session.instance === undefined) this.#everOpened = false
@@ -109,5 +113,22 @@ export class SessionOpener {
     exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
     const hold = session.clock.hold('exchange')
     new PostAnswer(session, exchange, hold, [request.id], false, mode).answer(request, response)
+  }
+
+  /** With a store, nobody gets the id of a session that a restart would not know. */
+  async #keep(
+    session: Session,
+    id: RequestId,
+    outcome: Outcome<JsonRpcResponse>,
+  ): Promise<Outcome<JsonRpcResponse>> {
+    const { keeper, log } = this.#host.runtime
+    if (keeper === undefined) return outcome
+    try {
+      await keeper.add(session)
+    } catch (thrown) {
+      log.error('a session was not opened: the store did not take it', { message: messageOf(thrown) })
+      return { kind: 'failed', refusal: { ...STORE_FAILS, id } }
+    }
+    return this.#host.draining ? { kind: 'failed', refusal: { ...SHUTTING_DOWN, id } } : outcome
   }
 }

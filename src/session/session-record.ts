@@ -68,12 +68,13 @@ export function keptData(value: JsonValue, limit: number): JsonValue {
       `session.data must be at most ${limit} bytes of JSON (maxSessionDataSize), got ${size}`,
     )
   }
-  return freeze(JSON.parse(json) as JsonValue)
+  return frozen(JSON.parse(json) as JsonValue)
 }
 
-function freeze(value: JsonValue): JsonValue {
+/** A JSON value, frozen through and through. */
+export function frozen(value: JsonValue): JsonValue {
   if (typeof value === 'object' && value !== null) {
-    for (const member of Object.values(value)) freeze(member)
+    for (const member of Object.values(value)) frozen(member)
     Object.freeze(value)
   }
   return value

@@ -2,7 +2,7 @@
 
 import type { CloseReason } from '../types.ts'
 import type { Runtime } from './runtime.ts'
-import type { Session, SessionOwner } from './session.ts'
+import { type Session, sessionKey, type SessionOwner } from './session.ts'
 
 /** A place in the table, reserved before anything is built and given back exactly once. */
 export class Slot {
@@ -32,6 +32,8 @@ interface Owned {
 export class SessionTable implements SessionOwner {
   readonly #runtime: Runtime
   readonly #sessions = new Map<string, Session>()
+  /** Sessions from a store whose client has not come yet, by key: their ids are known to their clients only. */
+  readonly #unseen = new Map<string, Session>()
   readonly #slots = new Map<Session, Slot>()
   readonly #owned = new Map<string | undefined, Owned>()
   #taken = 0
@@ -42,7 +44,7 @@ export class SessionTable implements SessionOwner {
 
   /** Sessions that can be found. */
   get size(): number {
-    return this.#sessions.size
+    return this.#sessions.size + this.#unseen.size
   }
 
   /** Places taken, those of sessions that are opening included. */
@@ -50,19 +52,20 @@ export class SessionTable implements SessionOwner {
     return this.#taken
   }
 
-  /** All sessions, oldest first. */
-  values(): IterableIterator<Session> {
-    return this.#sessions.values()
+  /** All sessions; those that were opened here, oldest first, after those that were not seen since a restart. */
+  *values(): IterableIterator<Session> {
+    yield* this.#unseen.values()
+    yield* this.#sessions.values()
   }
 
   /** Finds a session by id, whoever owns it. */
   find(id: string): Session | undefined {
-    return this.#sessions.get(id)
+    return this.#sessions.get(id) ?? (this.#unseen.size === 0 ? undefined : this.#see(id))
   }
 
   /** Finds a session for a principal; another's is as good as unknown. */
   findOwned(id: string, principal: string | undefined): Session | undefined {
-    const session = this.#sessions.get(id)
+    const session = this.find(id)
     return session !== undefined && session.record.principal === principal ? session : undefined
   }
 
@@ -82,14 +85,18 @@ export class SessionTable implements SessionOwner {
       this.#forgetOwner(principal, owned)
       return 'maxSessions'
     }
-    // Displacing the owner's only session forgets the owner: look again.
-    const current = this.#ownedBy(principal)
-    current.slots += 1
+    // Displacing the owner's only session forgets the owner: it is looked up again.
+    return this.#take(principal)
+  }
+
+  #take(principal: string | undefined): Slot {
+    const owned = this.#ownedBy(principal)
+    owned.slots += 1
     this.#taken += 1
     return new Slot(() => {
-      current.slots -= 1
+      owned.slots -= 1
       this.#taken -= 1
-      this.#forgetOwner(principal, current)
+      this.#forgetOwner(principal, owned)
     })
   }
 
@@ -97,6 +104,23 @@ export class SessionTable implements SessionOwner {
   register(session: Session, slot: Slot): void {
     this.#sessions.set(session.record.id, session)
     this.#slots.set(session, slot)
+  }
+
+  /** Takes a session from a store. It has its place whatever the limits are now: it had one before. */
+  restore(session: Session): void {
+    this.#unseen.set(session.key, session)
+    this.#slots.set(session, this.#take(session.record.principal))
+  }
+
+  /** A client names a session that was not seen since the restart. */
+  #see(id: string): Session | undefined {
+    const key = sessionKey(id)
+    const session = this.#unseen.get(key)
+    if (session === undefined) return undefined
+    this.#unseen.delete(key)
+    session.record.id = id
+    this.#sessions.set(id, session)
+    return session
   }
 
   activityChanged(session: Session): void {
@@ -114,7 +138,7 @@ export class SessionTable implements SessionOwner {
     const owned = this.#owned.get(session.record.principal)
     owned?.unused.delete(session)
     owned?.idle.delete(session)
-    this.#sessions.delete(session.record.id)
+    if (!this.#sessions.delete(session.record.id)) this.#unseen.delete(session.key)
     const slot = this.#slots.get(session)
     this.#slots.delete(session)
     slot?.release()

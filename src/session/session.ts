@@ -137,10 +137,14 @@ export class Session implements TransportHost, IdleClockOwner {
   /** What the client was asked. */
   get serverRequests(): ServerRequests {
     const { record, runtime } = this
-    return (this.#serverRequests ??= new ServerRequests(runtime.options.maxServerRequestsPerSession, () => {
-      record.serverRequests += 1
-      return record.serverRequests
-    }))
+    return (this.#serverRequests ??= new ServerRequests(
+      runtime.options.maxServerRequestsPerSession,
+      () => {
+        record.serverRequests += 1
+        return record.serverRequests
+      },
+      () => this.instanceUsed(),
+    ))
   }
 
   /** The streams. */
@@ -233,6 +237,11 @@ export class Session implements TransportHost, IdleClockOwner {
     record.capabilities = runtime.shared.hold(json)
     if (before !== undefined) runtime.shared.release(before)
     this.recordChanged()
+  }
+
+  /** The log lost what it held. */
+  logEmptied(): void {
+    this.#streams?.logEmptied()
   }
 
   /** A connection took a message of the GET stream that none had taken before. */
@@ -335,12 +344,13 @@ export class Session implements TransportHost, IdleClockOwner {
       this.#fallAsleep(instance)
       return 'asleep'
     }
-    const uses = this.#place?.uses
+    const place = this.#place
+    const uses = place?.uses
     void this.runSleepHooks().then((done) => {
-      if (!done || this.#instance !== instance || this.#state !== 'open') return
-      // It was used meanwhile: what the hooks put down may be out of date.
-      if (this.needsInstance || this.#place?.uses !== uses) return
-      this.#fallAsleep(instance)
+      if (this.#instance !== instance || this.#state !== 'open') return
+      // When it was used meanwhile, what the hooks put down may be out of date.
+      if (done && !this.needsInstance && place?.uses === uses) this.#fallAsleep(instance)
+      else if (place !== undefined) this.runtime.awake?.stays(place)
     })
     return 'falling-asleep'
   }
@@ -348,7 +358,7 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Runs what the author wants done before the instance is let go. Resolves, never rejects, with whether it was done. */
   async runSleepHooks(): Promise<boolean> {
     const life = this.#instance?.life
-    if (life === undefined || !life.hasSleepHooks) return true
+    if (life === undefined || !life.hasSleepHooks || this.#fallingAsleep) return true
     const { deadlines, log } = this.runtime
     this.#fallingAsleep = true
     let timedOut = (): void => {}
@@ -398,18 +408,30 @@ export class Session implements TransportHost, IdleClockOwner {
   open(): void {
     this.#state = 'open'
     if (this.ephemeral) return
-    const { options } = this.runtime
+    this.#setTimeouts()
+    this.#place = this.runtime.awake?.add(this)
+    this.clock.start()
+    this.#owner.activityChanged(this)
+  }
+
+  /** The session comes from a store: asleep, and idle since a monotonic time that may be before this process. */
+  restore(idleSince: number): void {
+    this.#state = 'open'
+    this.#idleSince = idleSince
+    this.#setTimeouts()
+    this.clock.startSince(idleSince)
+    this.#owner.activityChanged(this)
+  }
+
+  #setTimeouts(): void {
+    const { options, deadlines } = this.runtime
     this.#idleTimeout =
       typeof options.sessionIdleTimeout === 'number'
         ? options.sessionIdleTimeout
         : options.sessionIdleTimeout({ principal: this.record.principal, client: this.client })
-    if (options.sessionMaxAge !== Number.POSITIVE_INFINITY) {
-      this.#maxAge = new DeadlineCall(() => this.#maxAgeReached())
-      this.runtime.deadlines.arm(this.#maxAge, options.sessionMaxAge)
-    }
-    this.#place = this.runtime.awake?.add(this)
-    this.clock.start()
-    this.#owner.activityChanged(this)
+    if (options.sessionMaxAge === Number.POSITIVE_INFINITY) return
+    this.#maxAge = new DeadlineCall(() => this.#maxAgeReached())
+    deadlines.armAt(this.#maxAge, this.#openedAt + options.sessionMaxAge)
   }
 
   /** Takes note that the client uses the session, so that `unusedSessionTimeout` no longer applies. */
@@ -417,6 +439,8 @@ export class Session implements TransportHost, IdleClockOwner {
     if (this.record.used) return
     this.record.used = true
     this.recordChanged()
+    // Until the store knows, a crash would make the session one that was never used. Answers wait for it, a stream does not.
+    this.runtime.keeper?.commit(this)?.catch(() => {})
     this.#owner.activityChanged(this)
   }
 
@@ -433,6 +457,7 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** Hands a message to the instance. What it throws is the caller's to answer. */
   deliver(message: JsonRpcMessage, extra: MessageExtra | undefined): void {
+    this.instanceUsed()
     this.#instance?.transport.onmessage?.(message, extra)
   }
 
@@ -580,7 +605,8 @@ export class Session implements TransportHost, IdleClockOwner {
     this.#owner.closed(this, reason)
     // A shutdown ends the process, not the session, where a store keeps it.
     const kept = wasOpen && reason === 'shutdown' && this.runtime.keeper !== undefined
-    if (wasOpen && !kept) this.runtime.keeper?.forget(this)
+    if (kept) this.runtime.keeper?.leave(this)
+    else if (wasOpen) this.runtime.keeper?.forget(this)
     for (const request of this.#requests?.all() ?? []) this.abort(request, sessionClosed(request.id, reason))
     this.#streams?.close(retry, kept)
     this.#abort?.abort(reason)

@@ -15,6 +15,9 @@ const CLOSE_SLICE = 8
 const STREAM_BATCH = 100
 const BATCH_INTERVAL = 50
 
+/** Authors' hooks get this long even when the drain time is over, in milliseconds. */
+const LEAST_HOOK_TIME = 500
+
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2
 
 /** What a {@link Shutdown} puts an end to. */
@@ -27,6 +30,8 @@ export interface ShutdownHost {
   readonly openings: Iterable<(refusal: Refusal) => void>
   /** All sessions there are, those of one POST included. */
   all(): Iterable<Session>
+  /** Writes what is left, and closes what only this app uses. */
+  closeStores(): Promise<void>
 }
 
 /**
@@ -62,20 +67,22 @@ export class Shutdown {
   }
 
   async #shutDown(drain: number): Promise<void> {
-    const { runtime, sessions, notify, perRequest, openings } = this.#host
+    const { sessions, notify, perRequest, openings } = this.#host
     this.#state = 'draining'
     perRequest?.drain()
     // What is not open by now will not be: nobody has to wait for it.
     for (const refuse of [...openings]) refuse(SHUTTING_DOWN)
+    const { clock } = this.#host.runtime
+    const deadline = clock.now() + drain
     if (drain > 0) await this.#drain(drain)
     this.#state = 'ending'
+    if (this.#host.runtime.keeper !== undefined) await this.#runSleepHooks(deadline)
     notify.close()
     await perRequest?.close()
     await this.#endSessions()
     sessions.end()
     this.#state = 'over'
-    // A log that was given may serve others: it is its owner's to close.
-    if (runtime.options.eventLog === undefined) await runtime.eventLog?.close()
+    await this.#host.closeStores()
   }
 
   /**
@@ -152,6 +159,21 @@ export class Shutdown {
     const { restartGrace, retryInterval } = this.#host.runtime.options
     this.#told += 1
     return Math.max(restartGrace, retryInterval) * (1 + ((this.#told * GOLDEN_RATIO) % 1))
+  }
+
+  /** With a store the sessions live on: what their authors hold in memory is put down, in what is left of the time, or a moment. */
+  async #runSleepHooks(until: number): Promise<void> {
+    const { clock, deadlines } = this.#host.runtime
+    const running: Promise<boolean>[] = []
+    for (const session of this.#host.all()) if (!session.ephemeral) running.push(session.runSleepHooks())
+    await new Promise<void>((resolve) => {
+      const deadline = new DeadlineCall(resolve)
+      deadlines.arm(deadline, Math.max(until - clock.now(), LEAST_HOOK_TIME))
+      void Promise.all(running).then(() => {
+        deadlines.disarm(deadline)
+        resolve()
+      })
+    })
   }
 
   /** The last step of every session, whatever is still open or runs in it. */
