@@ -60,8 +60,12 @@ export interface FakeServerOptions {
   readonly initializeAfter?: number
   /** Versions it speaks, newest first. */
   readonly versions?: readonly string[]
+  /** What it declares; default tools, logging and resources. */
+  readonly capabilities?: Readonly<Record<string, unknown>>
   /** Told of every {@link FakeCall} when it starts. */
   readonly oncall?: (call: FakeCall) => void
+  /** Told of `notifications/initialized`. */
+  readonly oninitialized?: (server: FakeServer) => void
 }
 
 /** One request that reached a handler, and what became of it. */
@@ -87,6 +91,8 @@ interface Pending {
   reject(reason: unknown): void
 }
 
+const CAPABILITIES = { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } }
+
 const VERSIONS = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05']
 
 /** Thrown by handlers whose signal aborted. */
@@ -97,6 +103,8 @@ export class FakeServer {
   readonly tag: string
   /** Every request that reached a handler, `initialize` apart. */
   readonly calls: FakeCall[] = []
+  /** Everything that came, in order. */
+  readonly received: JsonRpcMessage[] = []
   /** Notifications from the client. */
   readonly notifications: JsonRpcNotification[] = []
   /** Errors its `onerror` was told of, and failed sends. */
@@ -146,6 +154,7 @@ export class FakeServer {
     transport.onmessage = (message: JsonRpcMessage, extra?: MessageExtra) => {
       onmessage?.(message, extra)
       this.lastExtra = extra
+      this.received.push(message)
       if (!('method' in message)) this.#onresponse(message)
       else if ('id' in message) this.#onrequest(message)
       else this.#onnotification(message)
@@ -221,6 +230,7 @@ export class FakeServer {
 
   #onnotification(notification: JsonRpcNotification): void {
     this.notifications.push(notification)
+    if (notification.method === 'notifications/initialized') this.#options.oninitialized?.(this)
     if (notification.method !== 'notifications/cancelled') return
     const id = notification.params?.['requestId'] as RequestId | undefined
     if (id !== undefined) this.#running.get(id)?.abort(notification.params?.['reason'])
@@ -281,7 +291,7 @@ export class FakeServer {
               id: request.id,
               result: {
                 protocolVersion: typeof asked === 'string' && versions.includes(asked) ? asked : versions[0],
-                capabilities: { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } },
+                capabilities: this.#options.capabilities ?? CAPABILITIES,
                 serverInfo: { name: this.tag, version: '1' },
               },
             }

@@ -2,7 +2,7 @@
 
 import { StreamableHTTPSessionManager } from '../../src/session/session-manager.ts'
 import type { SessionClosed, SessionEvent } from '../../src/session/events.ts'
-import type { AppOptions, CloseReason } from '../../src/types.ts'
+import type { AppOptions, CloseReason, ServerContext } from '../../src/types.ts'
 import { FakeServer, type FakeServerOptions } from './fake-server.ts'
 import { initialize, notification } from './mcp-wire.ts'
 import { SimExchange, type SimLink, type SimRequest } from './sim-exchange.ts'
@@ -17,6 +17,11 @@ const POST_HEADERS = {
 /** Header fields by name. */
 export type SimHeaders = Readonly<Record<string, string | undefined>>
 
+/** What an author's factory does before there is a server; how that one behaves. */
+export type FakeFactory = (
+  context: ServerContext,
+) => Partial<FakeServerOptions> | Promise<Partial<FakeServerOptions>>
+
 /** The app: a manager of fake servers, its events, and every exchange that was made with it. */
 export class SimApp {
   readonly clock: VirtualClock
@@ -25,11 +30,17 @@ export class SimApp {
   readonly events: SessionEvent[] = []
   readonly exchanges: SimExchange[] = []
 
-  constructor(clock: VirtualClock, options: AppOptions = {}, fakeOptions: Partial<FakeServerOptions> = {}) {
+  /** `fakeOptions` may do what an author's factory does: it is given the context, may wait, and may throw. */
+  constructor(
+    clock: VirtualClock,
+    options: AppOptions = {},
+    fakeOptions: Partial<FakeServerOptions> | FakeFactory = {},
+  ) {
     this.clock = clock
     this.manager = new StreamableHTTPSessionManager(
-      () => {
-        const fake = new FakeServer({ clock, tag: `fake-${this.fakes.length + 1}`, ...fakeOptions })
+      async (context) => {
+        const given = typeof fakeOptions === 'function' ? await fakeOptions(context) : fakeOptions
+        const fake = new FakeServer({ clock, tag: `fake-${this.fakes.length + 1}`, ...given })
         this.fakes.push(fake)
         return fake
       },
