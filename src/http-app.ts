@@ -30,11 +30,20 @@ export interface App {
   /** Tells clients of both eras that tools, prompts or resources changed: on GET streams and on `subscriptions/listen` streams. */
   readonly notify: Announcements
   /**
-   * Whether sessions can be opened: not from `close()` on. What a readiness probe asks: `res.writeHead(app.ready ? 200 : 503).end()`.
+   * Whether sessions can be opened: not from `close()` on, nor while another process owns the store. What a readiness probe asks: `res.writeHead(app.ready ? 200 : 503).end()`.
    * {@link runHttp} answers probes itself.
    */
   readonly ready: boolean
-  /** Ends everything; running calls may finish within `drain` (default 0). Idempotent. */
+  /**
+   * Resolves when requests can be answered: at once without a store. With one, when what it keeps is loaded, or when another process turns
+   * out to own it; requests are refused with 503 then until that is gone. Requests that come before wait. Rejects with a SojournError
+   * `store-unavailable` when the store cannot be used at all: corrupt, of a newer version, no permission. {@link runHttp} waits for it.
+   */
+  readonly opened: Promise<void>
+  /**
+   * Ends everything; running calls may finish within `drain` (default 0). With a store the sessions only leave the process: they are served
+   * again by the next that opens it. Idempotent.
+   */
   close(options?: { drain?: Duration }): Promise<void>
   /** As `close()`. */
   [Symbol.asyncDispose](): Promise<void>
@@ -65,6 +74,7 @@ export function httpApp(createServer: CreateServer, options: AppOptions = {}): A
     get ready() {
       return manager.ready
     },
+    opened: manager.opened,
     close: (closeOptions) => manager.close(closeOptions),
     [Symbol.asyncDispose]: () => manager.close(),
   }

@@ -39,7 +39,8 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const
  * nothing else keeps it. A second signal ends it at once, with the exit code 143 or 130. `/health` is 200 for as long as the process lives.
  *
  * @throws RangeError, TypeError for a wrong option, naming it
- * @throws SojournError `listen` when the address, port or socket cannot be listened on
+ * @throws SojournError `listen` when the address, port or socket cannot be listened on, `store-unavailable` when the store cannot be used at
+ * all
  *
  * @example
  * await runHttp(createServer, { port: 3000, sessionIdleTimeout: '30m' })
@@ -63,6 +64,8 @@ export async function runHttp(
   })
   const { server } = endpoint
   try {
+    // Who comes at once finds the sessions of before; where another process still has them, probes are answered until it is gone.
+    await app.opened
     await startListening(server, listen)
   } catch (error) {
     await app.close()

@@ -308,11 +308,12 @@ export class Persistence implements Keeper {
   }
 
   #track(session: Session, written: Promise<void>): void {
-    const done = (): void => {
-      if (this.#writing.get(session) === written) this.#writing.delete(session)
-    }
     this.#writing.set(session, written)
-    written.then(done, done)
+    void written
+      .catch(() => {})
+      .then(() => {
+        if (this.#writing.get(session) === written) this.#writing.delete(session)
+      })
   }
 
   #stamp(host: PersistenceHost, uses: readonly StoredUse[]): Promise<void> {
