@@ -16,7 +16,7 @@ export default () => {
     return { content: [] }
   })
   server.registerTool('ponder', {}, async () => {
-    await new Promise((resolve) => setTimeout(resolve, 3000))
+    await new Promise((resolve) => setTimeout(resolve, 4000))
     return { content: [] }
   })
   return server

@@ -126,7 +126,10 @@ async function stopServer(
     await clients.call(size.calls, how.callTime)
     let signaled = performance.now()
     server.child.kill('SIGTERM')
-    const ready = await clients.status('GET', '/ready')
+    // The signal and a request race for the event loop: probes are asked until one shows that the signal has won.
+    let ready = await clients.status('GET', '/ready')
+    while (ready === 200 && performance.now() - signaled < GRACE)
+      ready = await clients.status('GET', '/ready')
     const health = await clients.status('GET', '/health')
     const opening = await clients.status('POST', '/mcp', INITIALIZE)
     if (ready !== 503 || health !== 200 || opening !== 503)
