@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 import { r7InProcess, r7OverHttp, type R7Result } from './r7.ts'
+import { r9 as runR9 } from './r9.ts'
+import { r10 as runR10 } from './r10.ts'
 import { r15 as runR15, R15_SHORT, R15_WHOLE } from './r15.ts'
 import { R8_SHORT, R8_WHOLE, r8 as runR8, type Times } from './r8.ts'
 
@@ -18,6 +20,10 @@ const HELP = `Runs reliability tests in full and writes their figures to bench/r
   npm run chaos -- r8                        200 streams of 2,000 events, each cut 50 times and resumed; three minutes
   npm run chaos -- r8 --log sqlite           on this event log: memory (the default), sqlite, or batched, a stand-in for a slow one
   npm run chaos -- r8 --short                10 streams of 200 events, each cut 10 times; kept out of the figures
+  npm run chaos -- r9                        a process killed 500 times while it writes into a SQLite store; eight minutes
+  npm run chaos -- r9 --short                20 times; kept out of the figures
+  npm run chaos -- r10                       a SQLite store cut at every byte of its last 4 KiB, 1,000 flipped bits, a full disk; two minutes
+  npm run chaos -- r10 --short               at every 64th byte, 200 bits; kept out of the figures
   npm run chaos -- r15                       SIGTERM with 5,000 streams and 200 calls of 5 s, in three ways; a minute
   npm run chaos -- r15 --short               with 200 streams and 20 calls of 1 s; kept out of the figures
 
@@ -38,7 +44,7 @@ interface Outcome {
 }
 
 /** By name; each prints what it found. */
-const TESTS: Readonly<Record<string, (values: Values) => Promise<Outcome>>> = { r7, r8, r15 }
+const TESTS: Readonly<Record<string, (values: Values) => Promise<Outcome>>> = { r7, r8, r9, r10, r15 }
 
 const OPTIONS = {
   requests: { type: 'string', default: '1000000' },
@@ -105,6 +111,32 @@ async function r8(values: Values): Promise<Outcome> {
   for (const violation of violations) process.stdout.write(`  ${violation}\n`)
   const held = violations.length === 0 && (short || resumeOf50.p99 <= 25)
   return { name: short ? undefined : `r8-${log}`, figures: { seed, ...result }, held }
+}
+
+async function r9(values: Values): Promise<Outcome> {
+  const result = await runR9(values.short ? 20 : 500, wholeNumber('seed', values.seed), progress)
+  progress('')
+  const { rounds, sessions, events, deletes, seconds, violations } = result
+  process.stdout.write(
+    `R9: ${rounds} rounds, acknowledged ${sessions} saves, ${events} events, ${deletes} deletes, ${seconds.toFixed(1)} s, ` +
+      `${violations.length} violations\n`,
+  )
+  for (const violation of violations) process.stdout.write(`  ${violation}\n`)
+  return { name: values.short ? undefined : 'r9', figures: result, held: violations.length === 0 }
+}
+
+async function r10(values: Values): Promise<Outcome> {
+  const size = values.short ? { everyBytes: 64, flips: 200 } : { everyBytes: 1, flips: 1000 }
+  const result = await runR10({ ...size, seed: wholeNumber('seed', values.seed) }, progress)
+  progress('')
+  const { truncations, flips, opened, refused, warned, shorter, diskFull, seconds, violations } = result
+  process.stdout.write(
+    `R10: ${truncations} truncations, ${flips} flipped bits: ${opened} opened (${shorter} without the end of their WAL), ` +
+      `${refused} refused by name, ${warned} rows dropped with a line in the log; disk full: ${diskFull ?? 'not tried, nothing can be mounted'}; ` +
+      `${seconds.toFixed(1)} s, ${violations.length} violations\n`,
+  )
+  for (const violation of violations) process.stdout.write(`  ${violation}\n`)
+  return { name: values.short ? undefined : 'r10', figures: result, held: violations.length === 0 }
 }
 
 async function r15(values: Values): Promise<Outcome> {

@@ -19,6 +19,9 @@ const MIGRATIONS: readonly string[] = [SESSION_SCHEMA + EVENT_SCHEMA]
 
 const PAGE_SIZE = 4096
 
+/** Pages beyond the largest size that opening a file may use. */
+const OPENING_PAGES = 64
+
 /** How long a write waits for another program that works on the file, in milliseconds. */
 const BUSY_TIMEOUT = 2000
 
@@ -114,25 +117,46 @@ export class SqliteEngine {
 
   /**
    * Does operations in one transaction; they are durable when it returns.
+   * @returns what each gives; where the file has reached its largest size, those that did not fit are {@link Failed}
    * @throws SojournError `store-unavailable`: none of them was acknowledged
    * @throws OwnershipLost
    */
   apply(operations: readonly Operation[]): Outcome[] {
     try {
       if (this.#fault !== undefined) throw this.#fault
-      const file = this.#opened()
       try {
-        return this.#transaction(file, () => operations.map((operation) => perform(file, operation)))
+        return this.#together(operations)
       } catch (error) {
-        if (sqliteCode(error) !== SqliteCode.full || !this.#atMaxSize(file)) throw error
-        this.#makeRoom()
-        const again = this.#opened()
-        return this.#transaction(again, () => operations.map((operation) => perform(again, operation)))
+        if (!this.#isTooLarge(error)) throw error
+        this.#reopen((events) => events.trimTotal(events.totalBytes / 2))
+        return operations.map((operation) => this.#alone(operation))
       }
     } catch (error) {
       this.#noteMissed(operations)
-      if (!(error instanceof OwnershipLost)) this.#fault ??= this.#faultOf(error)
+      if (!(error instanceof OwnershipLost)) this.#fault ??= faultOf(error, this.#path)
       throw this.#fault ?? error
+    }
+  }
+
+  #together(operations: readonly Operation[]): Outcome[] {
+    const file = this.#opened()
+    return this.#transaction(file, () => operations.map((operation) => perform(file, operation)))
+  }
+
+  /** Where the file is as large as it may be, what makes it smaller still works, and whoever wants it larger is refused. */
+  #alone(operation: Operation): Outcome {
+    try {
+      const [outcome] = this.#together([operation])
+      return outcome
+    } catch (error) {
+      if (!this.#isTooLarge(error)) throw error
+      this.#noteMissed([operation])
+      this.#reopen((events) => this.#tellMissed(events))
+      return {
+        failed:
+          `The session store ${this.#path} has reached its maxSize of ${formatByteSize(this.#options.maxSize)}. ` +
+          'Raise maxSize, or let sessions end sooner.',
+      }
     }
   }
 
@@ -153,7 +177,7 @@ export class SqliteEngine {
         db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
       }
     } catch (error) {
-      this.#fault = this.#faultOf(error)
+      this.#fault = faultOf(error, this.#path)
       throw this.#fault
     }
   }
@@ -168,23 +192,24 @@ export class SqliteEngine {
     try {
       const fault = placeFault(this.#path)
       if (fault !== undefined) throw fault
-      const before = this.#file
-      const emptied = before !== undefined && inodeOf(this.#path) === undefined
-      if (before !== undefined) this.#letGo(before, emptied)
       this.#lockAgain()
+      const before = this.#opened()
+      const inode = inodeOf(this.#path)
+      const emptied = inode === undefined
+      // Not even opened: SQLite would write what is in our WAL into it.
+      if (!emptied && inode !== before.inode) throw this.#replaced(undefined)
+      this.#letGo(before, emptied)
       this.#file = this.#open((sessions, events) => {
         const epoch = sessions.meta('epoch')
         if (emptied) sessions.setMeta('epoch', this.#epoch)
         else if (epoch !== this.#epoch) throw this.#replaced(epoch)
-        for (const [session, streams] of this.#missed)
-          for (const [stream, position] of streams) events.miss(session, stream, position)
+        this.#tellMissed(events)
       })
-      this.#missed.clear()
       this.#fault = undefined
       return emptied
     } catch (error) {
       if (error instanceof OwnershipLost) throw error
-      this.#fault = this.#faultOf(error)
+      this.#fault = faultOf(error, this.#path)
       throw this.#fault
     }
   }
@@ -218,13 +243,14 @@ export class SqliteEngine {
     try {
       createPrivately(path)
       db = this.#openDatabase(path)
-      db.exec(
-        `PRAGMA busy_timeout = ${BUSY_TIMEOUT}; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON`,
-      )
+      // Whoever opens tries again later; whoever writes would fail.
+      db.exec('PRAGMA busy_timeout = 100; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON')
       prepareFile(db, path)
       const reserve = this.#walReserve
       db.exec(`PRAGMA synchronous = ${durability === 'full' ? 'FULL' : 'NORMAL'}`)
-      db.exec(`PRAGMA max_page_count = ${Math.floor((maxSize - reserve) / PAGE_SIZE)}`)
+      const pages = Math.floor((maxSize - reserve) / PAGE_SIZE)
+      // What opening writes, an epoch and what is told of gaps, fits into a full file too.
+      db.exec(`PRAGMA max_page_count = ${pages + OPENING_PAGES}`)
       db.exec(`PRAGMA wal_autocheckpoint = ${Math.floor(reserve / 2 / PAGE_SIZE)}`)
       db.exec(`PRAGMA journal_size_limit = ${Math.floor(reserve / 2)}`)
       db.exec('PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY')
@@ -236,6 +262,7 @@ export class SqliteEngine {
       begin(sessions, events)
       events.flush()
       db.exec('COMMIT')
+      db.exec(`PRAGMA max_page_count = ${pages}; PRAGMA busy_timeout = ${BUSY_TIMEOUT}`)
       const inode = inodeOf(path)
       const walInode = inodeOf(`${path}-wal`)
       if (inode === undefined || walInode === undefined)
@@ -251,7 +278,7 @@ export class SqliteEngine {
       }
     } catch (error) {
       closeQuietly(db)
-      throw error instanceof OwnershipLost ? error : this.#faultOf(error)
+      throw error instanceof OwnershipLost ? error : faultOf(error, this.#path)
     }
   }
 
@@ -296,32 +323,28 @@ export class SqliteEngine {
     )
   }
 
-  #faultOf(error: unknown): SojournError {
-    if (sqliteCode(error) === SqliteCode.full && this.#file !== undefined && this.#atMaxSize(this.#file))
-      return unavailable(
-        `The session store ${this.#path} has reached its maxSize of ${formatByteSize(this.#options.maxSize)}. Raise maxSize, or let sessions end sooner.`,
-        error,
-      )
-    return faultOf(error, this.#path)
-  }
-
-  #atMaxSize({ db }: OpenFile): boolean {
+  /** Whether a write failed for the size the file may have, and not for the disk's. */
+  #isTooLarge(error: unknown): boolean {
+    if (sqliteCode(error) !== SqliteCode.full || this.#file === undefined) return false
+    const { db } = this.#file
     try {
       // A write of several pages fails before the last one is used.
-      return pragma(db, 'page_count') + 64 >= pragma(db, 'max_page_count')
+      return pragma(db, 'page_count') + 256 >= pragma(db, 'max_page_count')
     } catch {
       return false
     }
   }
 
-  /** Sessions come before events: removes the oldest half of those. */
-  #makeRoom(): void {
-    const file = this.#opened()
-    // Opened again: what is remembered of the events is of a transaction that was rolled back.
-    closeQuietly(file.db)
-    this.#file = this.#open((_sessions, events) => {
-      events.trimTotal(events.totalBytes / 2)
-    })
+  /** What is remembered of the events is of a transaction that was rolled back: everything is read again. */
+  #reopen(change: (events: EventTable) => void): void {
+    closeQuietly(this.#opened().db)
+    this.#file = this.#open((_sessions, events) => change(events))
+  }
+
+  #tellMissed(events: EventTable): void {
+    for (const [session, streams] of this.#missed)
+      for (const [stream, position] of streams) events.miss(session, stream, position)
+    this.#missed.clear()
   }
 
   /** Closes a connection whose file may not be there any more, and saves from it what can be. */
@@ -329,7 +352,7 @@ export class SqliteEngine {
     if (emptied) {
       // What streams had is gone with the file, and clients are to be told.
       for (const [session, stream, position] of file.events.positions()) this.#miss(session, stream, position)
-    } else if (inodeOf(this.#path) === file.inode && inodeOf(`${this.#path}-wal`) !== file.walInode) {
+    } else if (inodeOf(`${this.#path}-wal`) !== file.walInode) {
       try {
         file.db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
       } catch {

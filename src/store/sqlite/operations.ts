@@ -43,7 +43,12 @@ export interface StreamPage {
 }
 
 /** What an operation gives. */
-export type Outcome = undefined | SessionPage | StreamPage | EventLogPage
+export type Outcome = undefined | SessionPage | StreamPage | EventLogPage | Failed
+
+/** An operation that failed alone, while others of its batch did not. */
+export interface Failed {
+  readonly failed: string
+}
 
 /** How a file is kept. */
 export interface SqliteFileOptions {

@@ -133,7 +133,11 @@ export class StoreThread {
         else this.#lose(message.message)
         break
       case 'done':
-        for (const [index, pending] of this.#finish().entries()) pending.resolve(message.outcomes?.[index])
+        for (const [index, pending] of this.#finish().entries()) {
+          const outcome = message.outcomes?.[index]
+          if (outcome !== undefined && 'failed' in outcome) pending.reject(unavailable(outcome.failed))
+          else pending.resolve(outcome)
+        }
         this.#next()
         break
       case 'failed':

@@ -85,7 +85,7 @@ class StoreThread {
       this.#noteFault(error, healthy || messageOf(error) !== said)
     }
     // A large file that is damaged takes long to check: not all the time goes there.
-    if (this.#lost === undefined) this.#tickAfter(Math.max(TICK, (performance.now() - started) * 10))
+    if (this.#lost === undefined) this.#tickAfter(Math.max(TICK, (performance.now() - started) * 4))
   }
 
   #tickAfter(delay: number): void {
