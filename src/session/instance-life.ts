@@ -30,6 +30,8 @@ export type InstanceHook = () => Awaitable<void>
 export class InstanceLife {
   /** Whether the instance announced changes of its own (`list_changed`): a rebuilt one would not know of them. */
   changed = false
+  /** @internal Called when the instance is let go; for what waits for it. */
+  onEnded: (() => void) | undefined
   #abort: AbortController | undefined
   #endedBy: string | undefined
   #holds: Set<AwakeHold> | undefined
@@ -99,5 +101,7 @@ export class InstanceLife {
     this.#endedBy = reason
     this.#holds = undefined
     this.#abort?.abort(reason)
+    this.onEnded?.()
+    this.onEnded = undefined
   }
 }

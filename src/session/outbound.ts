@@ -92,6 +92,12 @@ export class Outbound {
     return streams.standalone.park(data)
   }
 
+  /** Forgets what the instance asked the client: the instance is gone. */
+  abandon(): void {
+    for (const id of this.#travelling?.values() ?? []) this.#session.serverRequests.remove(id)
+    this.#travelling = undefined
+  }
+
   #respond(response: JsonRpcResponse): void {
     const request =
       response.id === undefined || response.id === null ? undefined : this.#session.requests.get(response.id)

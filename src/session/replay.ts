@@ -23,6 +23,7 @@ export class Replay implements TransportHost {
   readonly #extra: MessageExtra
   readonly #waiting = new Map<RequestId, (response: JsonRpcResponse | SojournError) => void>()
   #nextId = 0
+  #closed = false
 
   /** `transport` gives the instance's, which does not exist yet. */
   constructor(session: Session, transport: () => InstanceTransport, extra: MessageExtra) {
@@ -78,7 +79,13 @@ export class Replay implements TransportHost {
   }
 
   closedByInstance(): void {
+    this.#closed = true
     this.abandon()
+  }
+
+  /** @throws SojournError `session-closed` when the server closed its own connection meanwhile: it would answer nothing. */
+  assertConnected(): void {
+    if (this.#closed) throw new SojournError('session-closed', 'The rebuilt server closed its own connection')
   }
 
   instanceError(error: Error): void {

@@ -297,6 +297,8 @@ export class Session implements TransportHost, IdleClockOwner {
     this.#rebuilding = undefined
     if (woken.kind === 'other-version' && this.#state === 'open')
       this.close('failed', `the server speaks ${woken.version} now, not ${this.record.protocolVersion}`)
+    // What an instance asked that was given up is waited for by nobody.
+    if (woken.kind !== 'awake') this.#outbound?.abandon()
     if (this.#state !== 'open') return NOT_FOUND
     if (woken.kind !== 'awake') {
       this.#wakeFailedAt = clock.now()
@@ -366,16 +368,20 @@ export class Session implements TransportHost, IdleClockOwner {
     const timeout = new Promise<never>((_resolve, reject) => {
       timedOut = () =>
         reject(new SojournError('timeout', `onSleep took longer than ${SLEEP_HOOK_TIMEOUT} ms`))
+      life.onEnded = () =>
+        reject(new SojournError('session-closed', 'The session ended before onSleep was done'))
     })
     deadlines.arm(deadline, SLEEP_HOOK_TIMEOUT)
     try {
       await Promise.race([life.runSleepHooks(), timeout])
       return true
     } catch (thrown) {
-      log.error('onSleep failed; the session stays awake', { session: this.label, error: thrown })
+      if (this.#state !== 'closed')
+        log.error('onSleep failed; the session stays awake', { session: this.label, error: thrown })
       return false
     } finally {
       deadlines.disarm(deadline)
+      life.onEnded = undefined
       this.#fallingAsleep = false
     }
   }

@@ -51,11 +51,18 @@ export async function rebuild(
     transport,
     new MessageContext(session, exchange, context.authInfo, undefined),
   )
-  let tooLate = false
+  let givenUp = false
+  let giveUp = (): void => {}
+  const abandoned = new Promise<Woken>((resolve) => {
+    giveUp = () => {
+      givenUp = true
+      resolve({ kind: 'failed' })
+    }
+  })
   const build = async (): Promise<Woken> => {
     const built = await Instance.create(session.runtime, replay, context, session.publicId)
     instance = built
-    if (tooLate) return { kind: 'failed' }
+    if (givenUp) return { kind: 'failed' }
     begun(built)
     await built.connect()
     const { protocolVersion, capabilities } = await replay.handshake()
@@ -65,20 +72,18 @@ export async function rebuild(
     if (differs) session.setCapabilities(capabilities)
     await replay.settings()
     await context.life.runWakeHooks()
+    replay.assertConnected()
     return { kind: 'awake', instance: built, announces: differs || record.changed }
   }
   const timeout = new DeadlineCall(() => {
-    tooLate = true
     log.error('waking a session took too long', { session: session.label, limit: options.initializeTimeout })
-    giveUp({ kind: 'failed' })
-  })
-  let giveUp = (_outcome: Woken): void => {}
-  const givenUp = new Promise<Woken>((resolve) => {
-    giveUp = resolve
+    giveUp()
   })
   deadlines.arm(timeout, options.initializeTimeout)
+  // Nobody waits for the factory of a session that has ended.
+  context.life.onEnded = giveUp
   const building = build().catch((thrown: unknown): Woken => {
-    if (session.state !== 'closed') {
+    if (session.state !== 'closed' && !givenUp) {
       log.error('createServer failed while a session was woken; the session stays asleep', {
         session: session.label,
         error: thrown,
@@ -87,14 +92,17 @@ export async function rebuild(
     }
     return { kind: 'failed' }
   })
-  const woken = await Promise.race([building, givenUp])
+  const woken = await Promise.race([building, abandoned])
   deadlines.disarm(timeout)
+  context.life.onEnded = undefined
   if (woken.kind === 'awake' && session.state === 'open') {
     woken.instance.transport.host = session
     return woken
   }
   replay.abandon()
+  context.life.end('sleep')
   // A factory that takes for ever may still come back with something that must be closed.
-  void building.then(() => instance?.close('sleep'))
+  if (instance === undefined) void building.then(() => instance?.close('sleep'))
+  else instance.close('sleep')
   return woken.kind === 'awake' ? { kind: 'failed' } : woken
 }

@@ -2,55 +2,15 @@
 
 import { expect, test } from 'vitest'
 
-import type { AppOptions, KeepAwake, ServerContext } from '../../src/types.ts'
+import type { KeepAwake } from '../../src/types.ts'
 import { type Deferred, deferred } from '../support/deferred.ts'
 import { notification, rpc } from '../support/mcp-wire.ts'
-import { type FakeFactory, SimApp } from '../support/sim-app.ts'
+import type { SimApp } from '../support/sim-app.ts'
 import type { SimExchange } from '../support/sim-exchange.ts'
-import { VirtualClock } from '../support/virtual-clock.ts'
-
-const SLEEP = 1000
-
-interface Made {
-  readonly clock: VirtualClock
-  readonly app: SimApp
-  /** What each factory call was given. */
-  readonly contexts: ServerContext[]
-}
-
-function make(options: AppOptions = {}, author: FakeFactory = () => ({})): Made {
-  const clock = new VirtualClock({ start: 0 })
-  const contexts: ServerContext[] = []
-  const app = new SimApp(clock, { sleepAfter: SLEEP, ...options }, (context) => {
-    contexts.push(context)
-    return author(context)
-  })
-  return { clock, app, contexts }
-}
-
-const call = (duration = 0, more: object = {}, id: string | number = 'q1'): object =>
-  rpc('tools/call', { name: 'run', arguments: { tag: `call ${id}`, duration, ...more } }, id)
-
-function awake(app: SimApp, id: string): boolean | undefined {
-  return app.manager.sessions.get(id)?.awake
-}
-
-/** How often sessions slept and woke. */
-function turns(app: SimApp): { slept: number; woken: number } {
-  const count = (type: string): number => app.events.filter((event) => event.type === type).length
-  return { slept: count('session.slept'), woken: count('session.woken') }
-}
-
-/** Ends the app; nothing may be left of it. */
-async function over({ app, clock }: Made): Promise<void> {
-  const closed = app.manager.close()
-  for (let turn = 0; turn < 10; turn++) await clock.settle()
-  await closed
-  expect(app.leftovers()).toEqual([])
-}
+import { awake, call, over, SLEEP, type SleepApp, sleepApp, turns } from '../support/sleep-app.ts'
 
 test('an unused instance is let go after sleepAfter, not a millisecond before; the session stays', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   const [fake] = app.fakes
@@ -64,7 +24,11 @@ test('an unused instance is let go after sleepAfter, not a millisecond before; t
 })
 
 test('off by default on memory', async () => {
-  const made = make({ sleepAfter: undefined, sessionIdleTimeout: Infinity, unusedSessionTimeout: Infinity })
+  const made = sleepApp({
+    sleepAfter: undefined,
+    sessionIdleTimeout: Infinity,
+    unusedSessionTimeout: Infinity,
+  })
   const id = await made.app.open()
   await made.clock.advance(10 * 24 * 3600 * 1000)
   expect(awake(made.app, id)).toBe(true)
@@ -72,7 +36,7 @@ test('off by default on memory', async () => {
 })
 
 test('a request builds it anew: factory, connect, handshake, log level, subscriptions, then the request', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app, contexts } = made
   const id = await app.open()
   app.post(id, rpc('logging/setLevel', { level: 'warning' }))
@@ -100,7 +64,7 @@ test('a request builds it anew: factory, connect, handshake, log level, subscrip
 })
 
 test('what was refused or failed the first time is not set again', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   app.post(id, rpc('logging/setLevel', { level: 'no such level' }))
@@ -117,7 +81,7 @@ test('what was refused or failed the first time is not set again', async () => {
 })
 
 test('many requests at once wake it once, and each is answered', async () => {
-  const made = make({}, ({ session }) => (session.restored ? made.clock.sleep(50).then(() => ({})) : {}))
+  const made = sleepApp({}, ({ session }) => (session.restored ? made.clock.sleep(50).then(() => ({})) : {}))
   const { clock, app } = made
   const id = await app.open()
   await clock.advance(SLEEP)
@@ -130,7 +94,7 @@ test('many requests at once wake it once, and each is answered', async () => {
 })
 
 test('requests beyond maxRequestsPerSession that waited for the same waking are refused, the others answered', async () => {
-  const made = make({ maxRequestsPerSession: 3 }, ({ session }) =>
+  const made = sleepApp({ maxRequestsPerSession: 3 }, ({ session }) =>
     session.restored ? made.clock.sleep(50).then(() => ({})) : {},
   )
   const { clock, app } = made
@@ -142,7 +106,7 @@ test('requests beyond maxRequestsPerSession that waited for the same waking are 
   await over(made)
 })
 
-const keepers: Record<string, (made: Made, id: string) => Promise<() => Promise<unknown>>> = {
+const keepers: Record<string, (made: SleepApp, id: string) => Promise<() => Promise<unknown>>> = {
   async 'a running request'({ app, clock }, id) {
     const answer = app.post(id, call(5 * SLEEP))
     await clock.settle()
@@ -194,7 +158,7 @@ const keepers: Record<string, (made: Made, id: string) => Promise<() => Promise<
 }
 
 test.each(Object.keys(keepers))('%s keeps it awake, and sleepAfter counts from its end', async (name) => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   await clock.advance(10)
@@ -212,7 +176,7 @@ test.each(Object.keys(keepers))('%s keeps it awake, and sleepAfter counts from i
 })
 
 test('an open GET does not keep the instance', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   const stream = app.get(id)
@@ -224,7 +188,7 @@ test('an open GET does not keep the instance', async () => {
 })
 
 test('a hold of an instance that was let go, or of none, does nothing', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app, contexts } = made
   const id = await app.open()
   await clock.advance(SLEEP)
@@ -254,7 +218,7 @@ const quiet: Record<string, (app: SimApp, id: string) => SimExchange> = {
 }
 
 test.each(Object.keys(quiet))('%s does not wake', async (name) => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   await clock.advance(SLEEP)
@@ -267,7 +231,7 @@ test.each(Object.keys(quiet))('%s does not wake', async (name) => {
 })
 
 test('a notification that only the server can understand wakes it', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   await clock.advance(SLEEP)
@@ -279,7 +243,7 @@ test('a notification that only the server can understand wakes it', async () => 
 })
 
 test('a notification counts as use of the instance', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   await clock.advance(SLEEP - 1)
@@ -292,7 +256,7 @@ test('a notification counts as use of the instance', async () => {
 })
 
 test('notifications/initialized that comes while it sleeps is told to the next instance', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const opened = app.post(undefined, rpc('initialize', { protocolVersion: '2025-11-25', capabilities: {} }))
   await clock.advance(SLEEP)
@@ -308,7 +272,7 @@ test('notifications/initialized that comes while it sleeps is told to the next i
 })
 
 test('a client that never sent notifications/initialized: the next instance is not told of it either', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const opened = app.post(undefined, rpc('initialize', { protocolVersion: '2025-11-25', capabilities: {} }))
   await clock.advance(SLEEP)
@@ -319,7 +283,7 @@ test('a client that never sent notifications/initialized: the next instance is n
 })
 
 test('app.notify and handle.notify to a sleeper wait for its next GET, and go to an open one, without waking', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   await clock.advance(SLEEP)
@@ -341,7 +305,7 @@ test('app.notify and handle.notify to a sleeper wait for its next GET, and go to
 })
 
 test('resourceUpdated reaches a sleeper that subscribed', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   app.post(id, rpc('resources/subscribe', { uri: 'a:1' }))
@@ -355,7 +319,7 @@ test('resourceUpdated reaches a sleeper that subscribed', async () => {
 })
 
 test('handle.request() asks a sleeping client without waking it', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   const stream = app.get(id)
@@ -369,7 +333,7 @@ test('handle.request() asks a sleeping client without waking it', async () => {
 })
 
 test('session.data, principal and client are as before; a change from outside is seen', async () => {
-  const made = make({}, ({ session }) => {
+  const made = sleepApp({}, ({ session }) => {
     const { count = 0 } = session.data as { count?: number }
     session.data = { count: count + 1 }
     return {}
@@ -389,7 +353,7 @@ test('session.data, principal and client are as before; a change from outside is
 })
 
 test('instanceSignal aborts at sleep with the reason sleep, session.signal only at the end', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app, contexts } = made
   const id = await app.open()
   const first = contexts[0]
@@ -411,7 +375,7 @@ test('instanceSignal aborts at sleep with the reason sleep, session.signal only 
 })
 
 test('a signal first looked at after the sleep is aborted already', async () => {
-  const made = make()
+  const made = sleepApp()
   await made.app.open()
   await made.clock.advance(SLEEP)
   expect(made.contexts[0]?.instanceSignal.reason).toBe('sleep')
@@ -419,7 +383,7 @@ test('a signal first looked at after the sleep is aborted already', async () => 
 })
 
 test('maxAwake: the idlest sleep first, those at work stay, and are asked again when they are done', async () => {
-  const made = make({ sleepAfter: Infinity, maxAwake: 2 })
+  const made = sleepApp({ sleepAfter: Infinity, maxAwake: 2 })
   const { clock, app } = made
   const first = await app.open()
   await clock.advance(10)
@@ -442,7 +406,7 @@ test('maxAwake: the idlest sleep first, those at work stay, and are asked again 
 })
 
 test('maxAwake: whatever kept one awake may be the client, or its author', async () => {
-  const made = make({ sleepAfter: Infinity, maxAwake: 1 })
+  const made = sleepApp({ sleepAfter: Infinity, maxAwake: 1 })
   const { clock, app, contexts } = made
   const first = await app.open()
   const stream = app.get(first)
@@ -468,7 +432,7 @@ test('maxAwake: whatever kept one awake may be the client, or its author', async
 
 test('maxAwake: sessions with hooks that take their time sleep no further than needed', async () => {
   const hooks: Deferred<void>[] = []
-  const made = make({ sleepAfter: Infinity, maxAwake: 3 }, (context) => {
+  const made = sleepApp({ sleepAfter: Infinity, maxAwake: 3 }, (context) => {
     const gate = deferred()
     hooks.push(gate)
     context.onSleep(() => gate.promise)
@@ -488,7 +452,7 @@ test('maxAwake: sessions with hooks that take their time sleep no further than n
 })
 
 test('a sleeping session expires on time, with the reason idle, once', async () => {
-  const made = make({ sessionIdleTimeout: 10 * SLEEP })
+  const made = sleepApp({ sessionIdleTimeout: 10 * SLEEP })
   const { clock, app } = made
   const id = await app.open()
   app.post(id, call())
@@ -506,7 +470,7 @@ test('a sleeping session expires on time, with the reason idle, once', async () 
 })
 
 test('sessionMaxAge ends a sleeper', async () => {
-  const made = make({ sessionMaxAge: 5 * SLEEP })
+  const made = sleepApp({ sessionMaxAge: 5 * SLEEP })
   const id = await made.app.open()
   await made.clock.advance(5 * SLEEP)
   expect(made.app.closings(id)).toEqual(['max-age'])
@@ -514,7 +478,7 @@ test('sessionMaxAge ends a sleeper', async () => {
 })
 
 test('streams outlive the instance: what was sent before, during and after a sleep is resumed once and in order', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   const stream = app.get(id)
@@ -541,7 +505,7 @@ test('streams outlive the instance: what was sent before, during and after a sle
 })
 
 test('the end of a POST stream can be fetched after the instance that wrote it is gone', async () => {
-  const made = make({ responseMode: 'sse' })
+  const made = sleepApp({ responseMode: 'sse' })
   const { clock, app } = made
   const id = await app.open()
   const answer = app.post(id, call(100, { progress: { count: 1, every: 20 } }))
@@ -563,7 +527,7 @@ test('the end of a POST stream can be fetched after the instance that wrote it i
 })
 
 test('ids of requests to the client never repeat, and an answer to the instance before is dropped', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   const stream = app.get(id)
@@ -594,7 +558,7 @@ test('ids of requests to the client never repeat, and an answer to the instance 
 })
 
 test('what an instance says after it was let go reaches nobody: notifications vanish, requests are refused', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app } = made
   const id = await app.open()
   const stream = app.get(id)
@@ -621,7 +585,7 @@ test('what an instance says after it was let go reaches nobody: notifications va
 })
 
 test('authInfo of the request that wakes reaches the factory', async () => {
-  const made = make()
+  const made = sleepApp()
   const { clock, app, contexts } = made
   const auth = (token: string): object => ({
     token,
@@ -667,7 +631,7 @@ test('authInfo of the request that wakes reaches the factory', async () => {
 })
 
 test('closing an app with sleeping sessions, and one with sessions that are all awake', async () => {
-  const made = make()
+  const made = sleepApp()
   for (let n = 0; n < 50; n++) await made.app.open()
   await made.clock.advance(SLEEP)
   const awakeOnes = [await made.app.open(), await made.app.open()]
@@ -677,7 +641,7 @@ test('closing an app with sleeping sessions, and one with sessions that are all 
 })
 
 test('a drain lets a call finish that had to wake its session', async () => {
-  const made = make({}, ({ session }) => (session.restored ? made.clock.sleep(50).then(() => ({})) : {}))
+  const made = sleepApp({}, ({ session }) => (session.restored ? made.clock.sleep(50).then(() => ({})) : {}))
   const { clock, app } = made
   const id = await app.open()
   const other = await app.open()
