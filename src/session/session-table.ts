@@ -6,26 +6,60 @@ import { type Session, sessionKey, type SessionOwner } from './session.ts'
 
 /** A place in the table, reserved before anything is built and given back exactly once. */
 export class Slot {
-  #release: (() => void) | undefined
+  /** @internal */ readonly owned: Owned
+  readonly #table: SessionTable
+  #released = false
 
   /** @internal */
-  constructor(release: () => void) {
-    this.#release = release
+  constructor(table: SessionTable, owned: Owned) {
+    this.#table = table
+    this.owned = owned
   }
 
   /** Gives the place back; later calls do nothing. */
   release(): void {
-    const release = this.#release
-    this.#release = undefined
-    release?.()
+    if (this.#released) return
+    this.#released = true
+    this.#table.giveBack(this.owned)
   }
 }
 
-/** Sessions of one principal, or of all anonymous clients. Sets keep the order in which sessions became idle. */
+/** Idle sessions in the order in which they became idle. The links are the sessions' own, so that a call makes nothing. */
+export class IdleSessions implements Iterable<Session> {
+  #first: Session | undefined
+  #last: Session | undefined
+
+  append(session: Session): void {
+    session.idleList = this
+    session.previousIdle = this.#last
+    session.nextIdle = undefined
+    if (this.#last === undefined) this.#first = session
+    else this.#last.nextIdle = session
+    this.#last = session
+  }
+
+  remove(session: Session): void {
+    const { previousIdle, nextIdle } = session
+    if (previousIdle === undefined) this.#first = nextIdle
+    else previousIdle.nextIdle = nextIdle
+    if (nextIdle === undefined) this.#last = previousIdle
+    else nextIdle.previousIdle = previousIdle
+    session.idleList = undefined
+    session.nextIdle = undefined
+    session.previousIdle = undefined
+  }
+
+  *[Symbol.iterator](): Iterator<Session> {
+    for (let session = this.#first; session !== undefined; session = session.nextIdle) yield session
+  }
+}
+
+/** Sessions of one principal, or of all anonymous clients. */
 interface Owned {
+  readonly principal: string | undefined
   slots: number
-  readonly unused: Set<Session>
-  readonly idle: Set<Session>
+  readonly unused: IdleSessions
+  readonly idle: IdleSessions
 }
 
 /** The table. Each session holds the slot it was admitted with until it is closed. */
@@ -34,7 +68,6 @@ export class SessionTable implements SessionOwner {
   readonly #sessions = new Map<string, Session>()
   /** Sessions from a store whose client has not come yet, by key: their ids are known to their clients only. */
   readonly #unseen = new Map<string, Session>()
-  readonly #slots = new Map<Session, Slot>()
   readonly #owned = new Map<string | undefined, Owned>()
   #taken = 0
 
@@ -78,11 +111,11 @@ export class SessionTable implements SessionOwner {
       owned.slots >= maxSessionsPerPrincipal &&
       !this.#displace(principal, owned)
     ) {
-      this.#forgetOwner(principal, owned)
+      this.#forgetOwner(owned)
       return 'maxSessionsPerPrincipal'
     }
     if (this.#taken >= maxSessions && !this.#makeRoom(principal, owned)) {
-      this.#forgetOwner(principal, owned)
+      this.#forgetOwner(owned)
       return 'maxSessions'
     }
     // Displacing the owner's only session forgets the owner: it is looked up again.
@@ -93,23 +126,26 @@ export class SessionTable implements SessionOwner {
     const owned = this.#ownedBy(principal)
     owned.slots += 1
     this.#taken += 1
-    return new Slot(() => {
-      owned.slots -= 1
-      this.#taken -= 1
-      this.#forgetOwner(principal, owned)
-    })
+    return new Slot(this, owned)
+  }
+
+  /** @internal Called by {@link Slot.release}, once. */
+  giveBack(owned: Owned): void {
+    owned.slots -= 1
+    this.#taken -= 1
+    this.#forgetOwner(owned)
   }
 
   /** Makes a session findable. It keeps the slot until it is closed. */
   register(session: Session, slot: Slot): void {
     this.#sessions.set(session.record.id, session)
-    this.#slots.set(session, slot)
+    session.slot = slot
   }
 
   /** Takes a session from a store. It has its place whatever the limits are now: it had one before. */
   restore(session: Session): void {
     this.#unseen.set(session.key, session)
-    this.#slots.set(session, this.#take(session.record.principal))
+    session.slot = this.#take(session.record.principal)
   }
 
   /** A client names a session that was not seen since the restart. */
@@ -124,24 +160,20 @@ export class SessionTable implements SessionOwner {
   }
 
   activityChanged(session: Session): void {
-    if (session.state !== 'open') return
-    const owned = this.#owned.get(session.record.principal)
-    if (owned === undefined) return
-    owned.unused.delete(session)
-    owned.idle.delete(session)
+    const { slot } = session
+    if (session.state !== 'open' || slot === undefined) return
+    session.idleList?.remove(session)
     if (session.clock.busy) return
-    if (session.used) owned.idle.add(session)
-    else owned.unused.add(session)
+    const { unused, idle } = slot.owned
+    if (session.used) idle.append(session)
+    else unused.append(session)
   }
 
   closed(session: Session, _reason: CloseReason): void {
-    const owned = this.#owned.get(session.record.principal)
-    owned?.unused.delete(session)
-    owned?.idle.delete(session)
+    session.idleList?.remove(session)
     if (!this.#sessions.delete(session.record.id)) this.#unseen.delete(session.key)
-    const slot = this.#slots.get(session)
-    this.#slots.delete(session)
-    slot?.release()
+    session.slot?.release()
+    session.slot = undefined
   }
 
   /** First what has expired already, then what the caller itself may give up. */
@@ -164,7 +196,7 @@ export class SessionTable implements SessionOwner {
     return true
   }
 
-  #firstUnheld(sessions: Set<Session>): Session | undefined {
+  #firstUnheld(sessions: IdleSessions): Session | undefined {
     for (const session of sessions) if (!session.clock.held) return session
     return undefined
   }
@@ -172,13 +204,13 @@ export class SessionTable implements SessionOwner {
   #ownedBy(principal: string | undefined): Owned {
     let owned = this.#owned.get(principal)
     if (owned === undefined) {
-      owned = { slots: 0, unused: new Set(), idle: new Set() }
+      owned = { principal, slots: 0, unused: new IdleSessions(), idle: new IdleSessions() }
       this.#owned.set(principal, owned)
     }
     return owned
   }
 
-  #forgetOwner(principal: string | undefined, owned: Owned): void {
-    if (owned.slots === 0 && this.#owned.get(principal) === owned) this.#owned.delete(principal)
+  #forgetOwner(owned: Owned): void {
+    if (owned.slots === 0 && this.#owned.get(owned.principal) === owned) this.#owned.delete(owned.principal)
   }
 }

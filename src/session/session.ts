@@ -32,6 +32,7 @@ import { ServerRequests } from './server-requests.ts'
 import { serializeOutgoing } from './serialize.ts'
 import { asksClient, capabilityOf, clientIdentity, keptData, type SessionRecord } from './session-record.ts'
 import { SessionStreams } from './session-streams.ts'
+import type { IdleSessions, Slot } from './session-table.ts'
 import { NOT_WOKEN, rebuild, WAKE_PAUSE } from './waking.ts'
 import type { Refusal } from './refusal.ts'
 import { NOT_FOUND } from './refusals.ts'
@@ -81,6 +82,11 @@ export class Session implements TransportHost, IdleClockOwner {
   readonly clock: IdleClock
   /** Whether the client said that it can be asked something (sampling, elicitation, roots). */
   readonly asksClient: boolean
+  /** @internal Where the table keeps the session: its slot, and its place among the idle. */
+  slot: Slot | undefined
+  /** @internal */ idleList: IdleSessions | undefined
+  /** @internal */ nextIdle: Session | undefined
+  /** @internal */ previousIdle: Session | undefined
   /** @internal Whether the store has yet to be told of a change of the record. */
   unsaved = false
   /** @internal Whether the store counts the session as in use. */
@@ -99,11 +105,11 @@ export class Session implements TransportHost, IdleClockOwner {
   #rebuilding: Instance | undefined
   #building: InstanceLife | undefined
   #waking: Promise<Refusal | undefined> | undefined
-  #wakeFailedAt = Number.NEGATIVE_INFINITY
+  #wakeFailedAt: number | undefined
   #fallingAsleep = false
   #abort: AbortController | undefined
   #closeReason: CloseReason | undefined
-  #idleTimeout = Number.POSITIVE_INFINITY
+  #idleTimeout = 0
   #idleSince: number
   #maxAge: DeadlineCall | undefined
   #tooOld = false
@@ -276,13 +282,17 @@ export class Session implements TransportHost, IdleClockOwner {
     while (this.#instance === undefined) {
       if (this.#state !== 'open') return NOT_FOUND
       if (this.#waking === undefined) {
-        if (this.runtime.clock.now() - this.#wakeFailedAt < WAKE_PAUSE) return NOT_WOKEN
+        if (this.#failedLately()) return NOT_WOKEN
         this.#waking = this.#rebuild(exchange, authInfo)
       }
       const refusal = await this.#waking
       if (refusal !== undefined) return refusal
     }
     return this.#instance.life.hold()
+  }
+
+  #failedLately(): boolean {
+    return this.#wakeFailedAt !== undefined && this.runtime.clock.now() - this.#wakeFailedAt < WAKE_PAUSE
   }
 
   async #rebuild(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | undefined> {
