@@ -68,22 +68,24 @@ export async function r10(
     // One where everything is in the file, one where much is in the WAL still.
     const whole = sample(openDatabase, path, true)
     const killed = sample(openDatabase, path, false)
-    const attempt = (what: string, { file, wal }: Sample): void => {
+    const attempt = async (what: string, { file, wal }: Sample): Promise<void> => {
       for (const end of ['', '-wal', '-shm']) rmSync(path + end, { force: true })
       writeFileSync(path, file)
       if (wal.length > 0) writeFileSync(`${path}-wal`, wal)
       open(openDatabase, path, what, result)
+      // What collecting frees is closed by the loop.
+      await new Promise((resolve) => setImmediate(resolve))
       onProgress(
         `R10: ${result.truncations} truncations, ${result.flips} flips, ${result.refused} refused, ${result.violations.length} violations`,
       )
     }
     for (let cut = 1; cut <= TAIL; cut += everyBytes) {
-      attempt(`file without its last ${cut} bytes`, { ...whole, file: whole.file.subarray(0, -cut) })
-      attempt(`file of a killed process without its last ${cut} bytes`, {
+      await attempt(`file without its last ${cut} bytes`, { ...whole, file: whole.file.subarray(0, -cut) })
+      await attempt(`file of a killed process without its last ${cut} bytes`, {
         ...killed,
         file: killed.file.subarray(0, -cut),
       })
-      attempt(`WAL without its last ${cut} bytes`, { ...killed, wal: killed.wal.subarray(0, -cut) })
+      await attempt(`WAL without its last ${cut} bytes`, { ...killed, wal: killed.wal.subarray(0, -cut) })
       result.truncations += 3
     }
     for (let n = 0; n < flips; n++) {
@@ -92,7 +94,7 @@ export async function r10(
       const bytes = Buffer.from(from[part])
       const at = Math.floor(random.next() * bytes.length)
       bytes[at] = (bytes[at] ?? 0) ^ (1 << Math.floor(random.next() * 8))
-      attempt(`bit flipped in byte ${at} of the ${part}`, { ...from, [part]: bytes })
+      await attempt(`bit flipped in byte ${at} of the ${part}`, { ...from, [part]: bytes })
       result.flips += 1
     }
     result.diskFull = diskFull(openDatabase, directory, result)
@@ -185,7 +187,9 @@ function open(openDatabase: OpenDatabase, path: string, what: string, result: R1
     result.opened += 1
     if (silent && warnings.length === 0) result.shorter += 1
   } catch (error) {
-    if (error instanceof SojournError && error.code === 'store-unavailable' && error.message.includes(path))
+    // For what is wrong with the file, not with this process.
+    const named = error instanceof SojournError && error.code === 'store-unavailable'
+    if (named && error.message.includes(path) && !error.message.includes('unable to open'))
       result.refused += 1
     else violate(`is refused with ${String(error)}`)
   } finally {

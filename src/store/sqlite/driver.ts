@@ -1,5 +1,8 @@
 /** SQLite as this runtime has it: `node:sqlite`, or on Node 20 the same interface from `@photostructure/sqlite`. */
 
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+
 import { SojournError } from '../../errors.ts'
 
 /** What can be bound to a statement. */
@@ -29,10 +32,7 @@ interface SqliteModule {
   readonly DatabaseSync: new (path: string) => SqlDatabase
 }
 
-/**
- * Why not libsql on Node 20: it aborts the whole process where a damaged file holds text that is not UTF-8. What to know of this one
- * (1.2.1): a closed connection keeps its files open until its statements are collected, or its thread ends.
- */
+/** Why not libsql on Node 20: it aborts the whole process where a damaged file holds text that is not UTF-8. */
 const PACKAGE = '@photostructure/sqlite'
 
 /**
@@ -57,7 +57,8 @@ function builtIn(): SqliteModule | undefined {
 
 async function fromPackage(): Promise<SqliteModule> {
   try {
-    return (await import('@photostructure/sqlite')) as unknown as SqliteModule
+    const module = (await import('@photostructure/sqlite')) as unknown as SqliteModule
+    return { DatabaseSync: collecting(module.DatabaseSync) }
   } catch (cause) {
     throw new SojournError(
       'store-unavailable',
@@ -65,6 +66,21 @@ async function fromPackage(): Promise<SqliteModule> {
         `npm install ${PACKAGE}@1`,
       { cause },
     )
+  }
+}
+
+/**
+ * A closed connection of the package (1.2.1) keeps its files open until its statements are collected; a file that is tried again every
+ * second would use up the descriptors of the process. Closing is rare, so what was closed before is collected then.
+ */
+function collecting(DatabaseSync: SqliteModule['DatabaseSync']): SqliteModule['DatabaseSync'] {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  return class extends DatabaseSync {
+    override close(): void {
+      super.close()
+      collect()
+    }
   }
 }
 
