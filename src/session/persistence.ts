@@ -16,6 +16,9 @@ const TICK = 1_000
 /** A session must be idle for this long to be written as idle, in milliseconds: one that is called every second is not worth it. */
 const SETTLED = 3_000
 
+/** The wall clock was set, rather than adjusted, when it moved by more than this against the monotonic one, in milliseconds. */
+const WALL_STEP = 500
+
 /** Numbers that each owner of a store may give out per session, so that none repeats what a dead one gave out. */
 const SERVER_REQUESTS_PER_EPOCH = 1_000_000_000
 const STREAMS_PER_EPOCH = 10_000_000
@@ -61,6 +64,8 @@ export class Persistence implements Keeper {
   /** Resolves when requests can be answered, with sessions or with a refusal; rejects when the store cannot be used. */
   #opened: Promise<void> = Promise.resolve()
   #stampedAt = Number.NEGATIVE_INFINITY
+  /** Wall clock minus monotonic clock, by which the times in the store are meant. */
+  #wallOffset = 0
   readonly #giveUp = new AbortController()
   readonly #tick = new DeadlineCall(() => this.#onTick())
   /** Sessions with something to write that nobody waits for. */
@@ -139,6 +144,8 @@ export class Persistence implements Keeper {
 
   async #load(host: PersistenceHost, ownership: StoreOwnership): Promise<number> {
     const { clock, eventLog, log } = host
+    const wall = clock.wallTime()
+    this.#wallOffset = wall - clock.now()
     const byKey = new Map<string, Session>()
     for await (const batch of this.#store.load()) {
       for (const stored of batch) {
@@ -147,7 +154,8 @@ export class Persistence implements Keeper {
           if (session === undefined) continue
           session.storedBusy = stored.idleSince === undefined
           byKey.set(stored.key, session)
-          if (session.storedBusy) this.#idling.add(session)
+          // A time that is still to come was written before the wall clock was set back.
+          if (stored.idleSince === undefined || stored.idleSince > wall) this.#idling.add(session)
         } catch (thrown) {
           log.error('a stored session cannot be read and is left out', {
             session: stored.label,
@@ -226,10 +234,12 @@ export class Persistence implements Keeper {
       return
     }
     session.storedBusy = true
-    // Nothing but the time depends on it: a call goes on without.
+    // Nothing but the time depends on it: a call goes on without, and the store is told later.
     this.#track(
       session,
-      this.#stamp(host, [{ key: session.key, idleSince: undefined }]).catch(() => {}),
+      this.#stamp(host, [{ key: session.key, idleSince: undefined }]).catch(() => {
+        if (session.state === 'open') this.#unwritten.add(session)
+      }),
     )
   }
 
@@ -250,7 +260,7 @@ export class Persistence implements Keeper {
     const idleSince = session.clock.busy ? host.clock.wallTime() : this.#idleSinceWall(session, host.clock)
     if (session.unsaved || this.#unwritten.has(session)) {
       this.#track(session, this.#store.save({ ...this.#stored(session), idleSince }))
-    } else if (session.storedBusy || this.#idling.has(session)) {
+    } else if (session.storedBusy || this.#idling.has(session) || this.#wallStepped(host.clock)) {
       this.#leaving.push({ key: session.key, idleSince })
     }
     this.#unwritten.delete(session)
@@ -307,6 +317,10 @@ export class Persistence implements Keeper {
     return clock.wallTime() - (clock.now() - session.idleSince)
   }
 
+  #wallStepped(clock: Clock): boolean {
+    return Math.abs(clock.wallTime() - clock.now() - this.#wallOffset) > WALL_STEP
+  }
+
   #track(session: Session, written: Promise<void>): void {
     this.#writing.set(session, written)
     void written
@@ -331,18 +345,25 @@ export class Persistence implements Keeper {
     host.deadlines.arm(this.#tick, TICK)
     for (const session of [...this.#unwritten]) this.#save(session).catch(() => {})
     const now = host.clock.now()
+    if (this.#wallStepped(host.clock)) {
+      // Whoever opens the store next reads the times in it by the wall clock as it is now.
+      this.#wallOffset = host.clock.wallTime() - now
+      for (const session of host.sessions()) this.#idling.add(session)
+    }
+    const settled: Session[] = []
     const uses: StoredUse[] = []
     for (const session of this.#idling) {
       if (session.state !== 'open' || session.clock.busy) this.#idling.delete(session)
       else if (now - session.idleSince >= SETTLED) {
         this.#idling.delete(session)
         session.storedBusy = false
+        settled.push(session)
         uses.push({ key: session.key, idleSince: this.#idleSinceWall(session, host.clock) })
       }
     }
     this.#stamp(host, uses).catch(() => {
       // Not told after all: the next tick tells them again.
-      for (const session of host.sessions()) if (!session.clock.busy) this.#idling.add(session)
+      for (const session of settled) if (session.state === 'open') this.#idling.add(session)
     })
     for (const key of [...this.#undeleted]) this.#delete(key)
   }

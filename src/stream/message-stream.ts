@@ -246,8 +246,13 @@ export class MessageStream {
     const connection = this.#connection
     const log = this.#context.eventLog
     if (connection === undefined || log === undefined) return
-    connection.replaying = true
     connection.sent = cursor
+    if (cursor >= this.#settled) {
+      // Nothing was logged that could be missing. What is on its way to the log comes through #deliver; a log that fails is not asked.
+      this.#goLive(connection)
+      return
+    }
+    connection.replaying = true
     let settled = 0
     let lost = 0
     const read = () => {
