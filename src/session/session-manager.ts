@@ -428,7 +428,10 @@ export class StreamableHTTPSessionManager {
     let waited = false
     let awake: AwakeHold | undefined
     if (session.instance === undefined && needsInstance(parsed.messages)) {
-      const woken = await session.wake(exchange, caller.authInfo)
+      // A shutdown waits for the call as for any other.
+      const { load } = this.#runtime
+      load.started()
+      const woken = await session.wake(exchange, caller.authInfo).finally(() => load.ended())
       if (!(woken instanceof AwakeHold))
         return refuse(session.state === 'open' ? woken : await this.#gone(named))
       awake = woken
