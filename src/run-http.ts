@@ -2,6 +2,7 @@
 
 import type { Server } from 'node:http'
 
+import { AdminSocket, storeFile } from './admin/admin-socket.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { httpApp } from './http-app.ts'
 import type { App } from './http-app.ts'
@@ -50,7 +51,7 @@ export async function runHttp(
   options: RunHttpOptions = {},
 ): Promise<HttpServerHandle> {
   const { listen, app: appOptions } = resolveListenOptions(options)
-  const { drainTimeout, clock = systemClock } = resolveOptions(appOptions)
+  const { drainTimeout, store, clock = systemClock } = resolveOptions(appOptions)
   const log = createLog(options.logger)
   const app = httpApp(createServer, appOptions)
   const endpoint = new EndpointServer({
@@ -63,11 +64,21 @@ export async function runHttp(
     clock,
   })
   const { server } = endpoint
+  const admin = new AdminSocket({
+    sessions: app.sessions,
+    ready: () => app.ready,
+    socket: listen.adminSocket,
+    file: storeFile(store),
+    log,
+    clock,
+  })
   try {
     // Who comes at once finds the sessions of before; where another process still has them, probes are answered until it is gone.
     await app.opened
+    await admin.open()
     await startListening(server, listen)
   } catch (error) {
+    await admin.close()
     await app.close()
     throw error
   }
@@ -91,6 +102,7 @@ export async function runHttp(
       await app.close({ drain: drainTimeout })
       await endpoint.close()
     } finally {
+      await admin.close()
       ignoreSignals()
     }
   }

@@ -23,7 +23,15 @@ import type {
 export type SettingGroup = 'Listening' | 'Security' | 'Sessions' | 'Streams' | 'Limits' | 'Command line'
 
 /** Options that have a flag and an environment variable besides {@link SessionOptions}. */
-type ListenKey = 'host' | 'port' | 'socket' | 'path' | 'healthPath' | 'readyPath' | 'httpKeepAliveTimeout'
+type ListenKey =
+  | 'host'
+  | 'port'
+  | 'socket'
+  | 'path'
+  | 'healthPath'
+  | 'readyPath'
+  | 'httpKeepAliveTimeout'
+  | 'adminSocket'
 type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat' | 'live'
 
 /** The name of a setting, as in code. */
@@ -120,6 +128,12 @@ const listenRows: Readonly<Record<ListenKey, Row>> = {
     '75s',
     'how long an idle HTTP connection is kept; longer than a balancer in front does',
     { infinity: true },
+  ),
+  adminSocket: text(
+    'Listening',
+    'file',
+    undefined,
+    'socket for `sojourn sessions`; beside a store file when none is named',
   ),
 }
 
@@ -465,6 +479,8 @@ export interface ResolvedListenOptions {
   readonly readyPath: string
   /** Milliseconds; `Infinity` possible. */
   readonly httpKeepAliveTimeout: number
+  /** As given; where nothing was, it depends on the store. */
+  readonly adminSocket: string | undefined
   readonly handleSignals: boolean
 }
 

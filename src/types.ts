@@ -374,6 +374,11 @@ export interface RunHttpOptions extends AppOptions {
   readyPath?: string
   /** How long an idle HTTP connection is kept; default 75 s, longer than the balancers in front usually keep theirs. */
   httpKeepAliveTimeout?: Duration
+  /**
+   * Unix socket on which `sojourn sessions` asks this server for its sessions, and ends them; open to its user only (0600), removed at exit.
+   * By default beside the file of a SQLite store, as `<file>-admin.sock`, and without such a file none. `'none'` makes none.
+   */
+  adminSocket?: string
   /** Whether SIGTERM and SIGINT drain and stop the server; default true. */
   handleSignals?: boolean
 }

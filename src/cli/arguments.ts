@@ -25,14 +25,16 @@ export interface ParsedArguments {
  *
  * @param command how errors call it: `sojourn serve`
  * @param switches flags besides the settings that take no value
+ * @param taken the settings it takes; default all
  * @throws UsageError for a flag that does not exist or lacks its value
  */
 export function parseArguments(
   command: string,
   args: readonly string[],
   switches: readonly string[],
+  taken: readonly Setting[] = settings,
 ): ParsedArguments {
-  const byFlag = new Map(settings.map((setting) => [setting.flag, setting]))
+  const byFlag = new Map(taken.map((setting) => [setting.flag, setting]))
   const takesValue = ({ rule }: Setting): boolean => rule.kind !== 'boolean'
   const { tokens } = parseArgs({
     args: [...args],
@@ -41,7 +43,7 @@ export function parseArguments(
     allowPositionals: true,
     tokens: true,
     options: Object.fromEntries([
-      ...settings.map((setting) => [
+      ...taken.map((setting) => [
         setting.flag,
         { type: takesValue(setting) ? 'string' : 'boolean' } as const,
       ]),

@@ -12,6 +12,7 @@ export function overview(style: Style): string {
 ${style.bold('Usage')}
   sojourn serve <module> [flags]   serve the server that a module makes
   sojourn settings [flags]         show every setting, its value and where it came from
+  sojourn sessions list [flags]    show the sessions of a server; also show, close
   sojourn --version                show the version
 
 ${style.bold('Example')}
@@ -49,6 +50,33 @@ export function settingsHelp(style: Style): string {
 
   Shows every setting, its value, and where it came from: a flag, an environment variable, or the default.
   Takes the flags of \`sojourn serve\`.
+`
+}
+
+/** `sojourn sessions --help` */
+export function sessionsHelp(style: Style): string {
+  return `${style.bold('Usage')}
+  sojourn sessions list [flags]             every session: who, which client, its state, and when it ends
+  sojourn sessions show <session> [flags]   everything about one
+  sojourn sessions close <session> [flags]  ends one
+
+  <session> is the 8 characters that logs and the list show of it. Of a session's id no more is ever printed: whoever
+  has the whole may use the session.
+
+${style.bold('Whose sessions')}
+  --store sqlite:FILE      the store as the server has it: a running one is asked through the socket beside the file,
+                           of one that is stopped the file is read
+                           ${style.dim('SOJOURN_STORE')}
+  --admin-socket FILE      the socket that a running server was started with
+                           ${style.dim('SOJOURN_ADMIN_SOCKET')}
+
+${style.bold('Output')}
+  --json                   for programs
+  --data                   of show: session.data itself, and not only its size
+  In a pipe the list has no head, and a tab between two cells.
+
+${style.bold('Exit codes')}
+  0 when it is done, 1 when there is no such session or nobody to ask, 2 for wrong usage
 `
 }
 

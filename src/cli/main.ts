@@ -11,13 +11,14 @@ import type { FoundSetting, SettingKey } from '../settings.ts'
 import { parseArguments, UsageError } from './arguments.ts'
 import { overview, serveHelp, settingsHelp } from './help.ts'
 import { serve } from './serve.ts'
+import { sessionsCommand } from './sessions-command.ts'
 import { settingsJson, settingsTable } from './settings-command.ts'
 import { styleFor } from './style.ts'
 
 /** 0 after a clean stop, 1 for a failure at run time, 2 for wrong usage. */
 const EXIT = { success: 0, failure: 1, usage: 2 } as const
 
-const COMMANDS = ['serve', 'settings'] as const
+const COMMANDS = ['serve', 'settings', 'sessions'] as const
 
 // Whoever reads our output may stop reading; that ends neither a server nor anything else.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
@@ -54,6 +55,15 @@ async function run([command, ...args]: string[]): Promise<void> {
         throw new UsageError(`settings takes only flags, but got ${positionals[0]}.`)
       const found = lookUp(flags)
       return print(switches.has('json') ? settingsJson(found) : settingsTable(found, style))
+    }
+    case 'sessions': {
+      await sessionsCommand(args, {
+        terminal: process.stdout.isTTY === true,
+        style,
+        print,
+        warn: (text) => process.stderr.write(text),
+      })
+      return
     }
     case '--version':
     case '-v':

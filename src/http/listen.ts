@@ -29,6 +29,13 @@ export async function startListening(server: Server, target: ListenTarget): Prom
   if (process.platform !== 'win32') await chmod(socket, 0o600)
 }
 
+/** Whether {@link startListening} failed because another program listens there. */
+export function isTaken(error: unknown): boolean {
+  return (
+    error instanceof SojournError && (error.data as { code?: unknown } | undefined)?.code === 'EADDRINUSE'
+  )
+}
+
 /** The URL of an endpoint on a listening server; a Unix socket's path stands where the host would. */
 export function listeningUrl(server: Server, target: ListenTarget, path: string): string {
   const { host, socket } = target
@@ -77,6 +84,7 @@ async function removeStale(socket: string): Promise<void> {
     throw new SojournError(
       'listen',
       `Cannot listen on ${socket}: another program listens there. Stop it, or choose another name.`,
+      { data: { socket, code: 'EADDRINUSE' } },
     )
   }
   await unlink(socket)

@@ -47,6 +47,11 @@ export class SessionHandle {
     return this.#session.record.id
   }
 
+  /** The beginning of the id, for people: what logs show. */
+  get label(): string {
+    return this.#session.label
+  }
+
   /** Who owns the session; undefined for an anonymous one. */
   get principal(): string | undefined {
     return this.#session.record.principal
@@ -77,6 +82,13 @@ export class SessionHandle {
   get expiresIn(): number | undefined {
     const { clock, runtime } = this.#session
     return clock.armed ? Math.max(0, clock.due - runtime.clock.now()) : undefined
+  }
+
+  /** Wall clock since when nothing holds the session, milliseconds since the Unix epoch; undefined while something does, and after its end. */
+  get idleSince(): number | undefined {
+    if (this.state !== 'idle') return undefined
+    const { clock } = this.#session.runtime
+    return clock.wallTime() - (clock.now() - this.#session.idleSince)
   }
 
   /** Whether the session has its instance; one that sleeps is built again by the next request that needs it. */
