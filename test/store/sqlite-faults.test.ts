@@ -3,8 +3,9 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 
 import type { SessionStore, StoredSession } from '../../src/store/session-store.ts'
 import { loadSqlite, type SqlDatabase } from '../../src/store/sqlite/driver.ts'
@@ -197,6 +198,22 @@ describe('while it is used', () => {
     await store.close()
     await second.save(session('c'))
     expect(await keysOf(second)).toEqual(['a', 'c'])
+  })
+
+  test('its thread dies: another one begins, and nothing acknowledged is lost', async () => {
+    const posts = vi.spyOn(Worker.prototype, 'postMessage')
+    const heard = listen()
+    const store = await open({}, heard)
+    await store.save(session('a'))
+    const worker = posts.mock.contexts.at(-1)
+    posts.mockRestore()
+    const written = message(store.save(session('b')))
+    await (worker as Worker).terminate()
+    expect(await written).toContain('died')
+    expect(heard.failing).toHaveLength(1)
+    expect(await heard.recovered()).toBe(false)
+    await store.save(session('c'))
+    expect(await keysOf(store)).toEqual(expect.arrayContaining(['a', 'c']))
   })
 
   test('its largest size: events go first, then sessions are refused, and a deleted one makes room', async () => {

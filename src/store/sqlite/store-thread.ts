@@ -31,6 +31,8 @@ export class StoreThread {
   #worker: Worker | undefined
   #opening: { resolve(ownership: StoreOwnership): void; reject(error: SojournError): void } | undefined
   #open = false
+  #epoch = 0
+  #lost = false
   #queue: Pending[] = []
   #running: readonly Pending[] = []
   #scheduled = false
@@ -119,9 +121,16 @@ export class StoreThread {
   #take(message: FromWorker): void {
     switch (message.type) {
       case 'waiting':
-        this.#events?.waiting()
+        if (this.#opening !== undefined) this.#events?.waiting()
+        else this.#lose(this.#takenOver())
         break
       case 'opened':
+        // After a thread has died: whoever owned the file meanwhile has changed it.
+        if (this.#opening === undefined && message.ownership.epoch !== this.#epoch + 1) {
+          this.#lose(this.#takenOver())
+          break
+        }
+        this.#epoch = message.ownership.epoch
         this.#refusal = undefined
         this.#open = true
         this.#idle()
@@ -130,7 +139,7 @@ export class StoreThread {
         break
       case 'refused':
         if (this.#opening !== undefined) this.#opening.reject(unavailable(message.message))
-        else this.#lose(message.message)
+        else this.#startAgain(message.message)
         break
       case 'done':
         for (const [index, pending] of this.#finish().entries()) {
@@ -203,12 +212,17 @@ export class StoreThread {
   }
 
   #lose(message: string): void {
-    if (this.#refusal !== undefined) return
+    if (this.#lost || this.#closing !== undefined) return
+    this.#lost = true
     this.#refusal = message
     const error = unavailable(message)
     for (const pending of [...this.#finish(), ...this.#queue]) pending.reject(error)
     this.#queue = []
     this.#events?.lost(error)
+  }
+
+  #takenOver(): string {
+    return `The session store ${this.#options.path} was taken over by another process. Nothing is served from here any more.`
   }
 
   #died(worker: Worker, error: Error): void {
@@ -220,7 +234,14 @@ export class StoreThread {
       this.#opening.reject(unavailable(message))
       return
     }
-    if (this.#closing !== undefined || (this.#refusal !== undefined && !this.#open)) return
+    if (this.#closing === undefined && !this.#lost) this.#startAgain(message)
+  }
+
+  /** Everything is refused with this message until another thread has the file. */
+  #startAgain(message: string): void {
+    const worker = this.#worker
+    this.#worker = undefined
+    void worker?.terminate()
     this.#open = false
     this.#refusal = message
     for (const pending of [...this.#finish(), ...this.#queue]) pending.reject(unavailable(message))
