@@ -52,7 +52,9 @@ export function logEvents(sessions: Sessions, output: LogOutput, showIdle: boole
     const { type, time, session, ...fields } = event
     const id = session ?? ''
     const before = calls.get(id)
-    if (event.type === 'session.opened') calls.set(id, 0)
+    // What was restored is counted from its first request on.
+    if (event.type === 'session.opened' || (event.type === 'request.started' && before === undefined))
+      calls.set(id, 0)
     // A request may end after its session did; then nobody asks for the number again.
     if (event.type === 'request.ended' && before !== undefined && !isRoutine(event.method))
       calls.set(id, before + 1)

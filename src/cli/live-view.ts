@@ -10,7 +10,7 @@ export interface LiveRow {
   readonly id: string
   /** Name and version of the client. */
   readonly client: string
-  readonly state: 'active' | 'idle'
+  readonly state: 'active' | 'idle' | 'asleep'
   /** Milliseconds until it ends if nothing happens; undefined while nothing would end it. */
   readonly endsIn: number | undefined
   /** Calls running now. */
@@ -29,6 +29,8 @@ export interface LiveState {
   readonly sessions: number
   /** Those of them that something holds. */
   readonly active: number
+  /** Those whose server was let go, or was not built since the process began. */
+  readonly asleep: number
   /** Calls that ended lately, per second. */
   readonly callsPerSecond: number
   /** HTTP requests refused since the start. */
@@ -105,10 +107,13 @@ function cellsOf({ id, client, state, endsIn, running, calls, streams }: LiveRow
 }
 
 function totals(state: LiveState): string {
-  const { sessions, active, callsPerSecond, refused, uptime, memory, running, streams, draining } = state
+  const { sessions, active, asleep, callsPerSecond, refused, uptime, memory, running, streams, draining } =
+    state
   return [
     ...(draining ? [`draining: ${plural(running, 'call')}, ${plural(streams, 'stream')} left`] : []),
-    sessions === 0 ? 'no sessions' : `${plural(sessions, 'session')}, ${active} active`,
+    sessions === 0
+      ? 'no sessions'
+      : `${plural(sessions, 'session')}, ${active} active${asleep === 0 ? '' : `, ${asleep} asleep`}`,
     ...(draining
       ? []
       : [`${callsPerSecond < 10 ? callsPerSecond.toFixed(1) : Math.round(callsPerSecond)} calls/s`]),

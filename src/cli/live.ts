@@ -19,6 +19,9 @@ const RATE_INTERVALS = 10
 /** Sizes where the terminal tells none. */
 const USUAL = { columns: 80, rows: 24 }
 
+/** Events of a session that was not seen before. */
+const BEGINNINGS: readonly string[] = ['session.opened', 'request.started', 'stream.opened']
+
 /** Whether a terminal can show the view: one that moves its cursor, and whose user wants more than plain lines. */
 export function canShowLive(stream: NodeJS.WritableStream, env: NodeJS.ProcessEnv): boolean {
   return (stream as WriteStream).isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb'
@@ -127,7 +130,7 @@ class FollowedSessions {
 
   /** How things are now. Looks at the sessions that can be shown, not at all. */
   state(): LiveState {
-    const { total, active, requests } = this.#sessions.counts
+    const { total, active, asleep, requests } = this.#sessions.counts
     const ids = [...this.#calls.keys()].slice(-MOST_ROWS).reverse()
     const rows = ids.flatMap((id) => {
       const handle = this.#sessions.get(id)
@@ -139,6 +142,7 @@ class FollowedSessions {
       rows,
       sessions: total,
       active,
+      asleep,
       callsPerSecond: calls / seconds,
       refused: this.#refused,
       uptime: performance.now() - this.#started,
@@ -154,11 +158,12 @@ class FollowedSessions {
   }
 
   #row(id: string, handle: SessionHandle): LiveRow {
-    const { client, state, expiresIn, requests, streams } = handle
+    const { client, state, awake, expiresIn, requests, streams } = handle
     return {
       id,
       client: client === undefined ? '—' : `${client.name} ${client.version}`,
-      state: state === 'active' ? 'active' : 'idle',
+      // While an instance is being built again, the calls that wait for it run already.
+      state: !awake && requests === 0 ? 'asleep' : state === 'active' ? 'active' : 'idle',
       endsIn: expiresIn,
       running: requests,
       calls: this.#calls.get(id) ?? 0,
@@ -176,8 +181,8 @@ class FollowedSessions {
     if (id === undefined) return
     const before = this.#calls.get(id)
     this.#calls.delete(id)
-    // A request may end after its session did.
-    if (event.type === 'session.closed' || (before === undefined && event.type !== 'session.opened')) return
+    // A request may end after its session did. What was restored is shown from its first use on.
+    if (event.type === 'session.closed' || (before === undefined && !BEGINNINGS.includes(event.type))) return
     this.#calls.set(id, (before ?? 0) + (call ? 1 : 0))
   }
 }

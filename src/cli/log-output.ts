@@ -102,7 +102,11 @@ export function loggerTo(output: LogOutput): Log {
     (message: string, fields: LogFields = {}): void => {
       const { session, error, message: detail, ...rest } = fields
       const reason = error === undefined ? detail : messageOf(error)
-      const text = [message, ...(reason === undefined ? [] : [String(reason)])]
+      // How many a store brought is worth more than a field for programs.
+      const { sessions } = rest
+      const restored =
+        typeof sessions === 'number' ? [`${sessions} session${sessions === 1 ? '' : 's'} restored`] : []
+      const text = [message, ...(reason === undefined ? [] : [String(reason)]), ...restored]
         .map((part) => harmless(part, 500))
         .join(': ')
       const stack = error instanceof Error && output.takes('debug') ? inspect(error) : undefined

@@ -25,6 +25,7 @@ const STATE: LiveState = {
   rows: [],
   sessions: 0,
   active: 0,
+  asleep: 0,
   callsPerSecond: 0,
   refused: 0,
   uptime: 3_999,
@@ -42,6 +43,26 @@ it('without sessions there are only the totals', () => {
   expect(renderLive(STATE, SIZE, plain)).toEqual([
     RULE,
     'no sessions · 0.0 calls/s · 0 refused · up 3s · 84 MiB',
+  ])
+})
+
+it('those that sleep are counted, and say so', () => {
+  const state: LiveState = {
+    ...STATE,
+    rows: [{ ...ROW, state: 'asleep' }],
+    sessions: 1200,
+    active: 3,
+    asleep: 1100,
+  }
+  expect(
+    renderLive(state, SIZE, plain)
+      .slice(1)
+      .map((line) => line.trimEnd()),
+  ).toEqual([
+    'session   client      state   ends in  calls  streams',
+    '01234567  claude 1.0  asleep  29m 49s  7      0',
+    '… and 1199 more',
+    '1200 sessions, 3 active, 1100 asleep · 0.0 calls/s · 0 refused · up 3s · 84 MiB',
   ])
 })
 

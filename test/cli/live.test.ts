@@ -26,16 +26,16 @@ export default () => {
 const TERMINAL = { columns: 100, rows: 40 }
 
 async function serveOnTerminal(
-  ...args: [flags: string[], env?: Record<string, string>]
-): Promise<{ cli: RunningCli; url: URL }> {
-  const [flags, env] = args
+  ...args: [flags: string[], env?: Record<string, string>, cwd?: string]
+): Promise<{ cli: RunningCli; url: URL; cwd: string }> {
+  const [flags, env, cwd = directoryWith({ 'server.mjs': SERVER })] = args
   const cli = startCli(['serve', './server.mjs', '--port', '0', ...flags], {
-    cwd: directoryWith({ 'server.mjs': SERVER }),
+    cwd,
     env: { TERM: 'xterm-256color', ...env },
     terminal: TERMINAL,
   })
   const [url] = await cli.until('stdout', /http:\S+/)
-  return { cli, url: new URL(url) }
+  return { cli, url: new URL(url), cwd }
 }
 
 /** One session that makes one call. */
@@ -83,6 +83,22 @@ describe.skipIf(!hasTerminals)('on a terminal', () => {
     for (const line of after.slice(1)) expect(line).toMatch(/^\d\d:\d\d:\d\d |^a line of the module$/)
     expect(cli.stderr).toBe('')
   })
+
+  it('shows which sessions sleep, and those that a restart brought back', async () => {
+    const flags = ['--store', 'sqlite:./sessions.db', '--sleep-after', '1s']
+    const { cli, url, cwd } = await serveOnTerminal(flags)
+    const client = await callOnce(url)
+    await client.close()
+    await cli.until('stdout', /visitor 1\.2\.3 {2}[^ ]*asleep/)
+    await cli.until('stdout', /1 session, 0 active, 1 asleep/)
+    expect(await interrupt(cli)).toBe(0)
+
+    const again = await serveOnTerminal(flags, {}, cwd)
+    await again.cli.until('stdout', /the session store is open: 1 session restored/)
+    await again.cli.until('stdout', /1 session, 0 active, 1 asleep/)
+    expect(await interrupt(again.cli)).toBe(0)
+    expect(screenAfter(again.cli.stdout).join('\n')).not.toMatch(/─/)
+  }, 40_000)
 
   it('shows what is left while it drains, and says how long that took', async () => {
     const { cli, url } = await serveOnTerminal([])
