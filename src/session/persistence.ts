@@ -22,6 +22,7 @@ const WALL_STEP = 500
 /** Numbers that each owner of a store may give out per session, so that none repeats what a dead one gave out. */
 const SERVER_REQUESTS_PER_EPOCH = 1_000_000_000
 const STREAMS_PER_EPOCH = 10_000_000
+const PRIMINGS_PER_EPOCH = 10_000_000
 
 /**
  * - `opening`: nothing is known yet; requests wait.
@@ -51,9 +52,10 @@ export interface PersistenceHost {
 export interface RestoredTimes {
   /** Monotonic time since which nothing holds the session; may be before this process. */
   readonly idleSince: number
-  /** Numbers of server→client requests and of streams start above these. */
+  /** Numbers of server→client requests, of streams and of priming events start above these. */
   readonly serverRequests: number
   readonly streams: number
+  readonly primings: number
 }
 
 /** Keeps the sessions of one manager in a store. */
@@ -135,7 +137,7 @@ export class Persistence implements Keeper {
       this.#giveUp.signal,
     )
     const restored = await this.#load(host, ownership)
-    if (this.#state === 'closed') return
+    if (!this.#loading) return
     const waited = this.#state === 'waiting'
     this.#state = 'ready'
     this.#onTick()
@@ -148,6 +150,7 @@ export class Persistence implements Keeper {
     this.#wallOffset = wall - clock.now()
     const byKey = new Map<string, Session>()
     for await (const batch of this.#store.load()) {
+      if (!this.#loading) break
       for (const stored of batch) {
         try {
           const session = host.restore(stored, this.#times(stored, ownership, clock))
@@ -164,12 +167,18 @@ export class Persistence implements Keeper {
         }
       }
     }
-    if (eventLog?.restore !== undefined) {
+    if (eventLog?.restore !== undefined && this.#loading) {
       for await (const batch of eventLog.restore()) {
+        if (!this.#loading) break
         for (const stream of batch) this.#restoreStream(host, byKey.get(stream.session), stream)
       }
     }
     return byKey.size
+  }
+
+  /** Whether what is loaded will be served: the app may be closed, or the store lost, before that is all. */
+  get #loading(): boolean {
+    return this.#state === 'opening' || this.#state === 'waiting'
   }
 
   #restoreStream(host: PersistenceHost, session: Session | undefined, stream: RestoredStream): void {
@@ -195,6 +204,7 @@ export class Persistence implements Keeper {
       idleSince: clock.now() - Math.max(0, wall - idleSince),
       serverRequests: epoch * SERVER_REQUESTS_PER_EPOCH,
       streams: epoch * STREAMS_PER_EPOCH,
+      primings: epoch * PRIMINGS_PER_EPOCH,
     }
   }
 

@@ -5,7 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { systemClock } from '../clock.ts'
 import { Deadlines } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
-import { FIRST_MODERN_VERSION, type ModernPost, unsupportedRevision } from '../http/era.ts'
+import { FIRST_MODERN_VERSION } from '../http/era.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
 import { NodeExchange } from '../http/node-exchange.ts'
@@ -16,21 +16,15 @@ import { durationArgument } from '../setting-value.ts'
 import { PerRequestLeg } from '../per-request/per-request-leg.ts'
 import { resolveOptions } from '../settings.ts'
 import { MemoryEventLog } from '../stream/memory-event-log.ts'
-import type { AppOptions, CreateServer, Duration, ResponseMode } from '../types.ts'
+import type { AppOptions, CreateServer, Duration } from '../types.ts'
 import { Announcements } from './announcements.ts'
 import { AwakeSessions } from './awake-sessions.ts'
 import { EventHub } from './events.ts'
-import { type Caller, type Checked, HttpFront, type ParsedPost } from './http-front.ts'
-import type { Hold } from './idle-clock.ts'
-import { checkPost, executePost, needsInstance, type Post } from './inbound.ts'
-import { AwakeHold } from './instance-life.ts'
-import { initializeIn, requestIdOf } from './posted.ts'
+import { type Caller, type Checked, HttpFront } from './http-front.ts'
+import { type PostHost, Posts } from './posts.ts'
 import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
 import {
-  ALREADY_INITIALIZED,
   CURSOR_CONFLICT,
-  INITIALIZE_IN_BATCH,
-  INITIALIZE_NOT_A_REQUEST,
   NO_STREAM_HERE,
   NOT_FOUND,
   SESSION_CONFLICT,
@@ -39,7 +33,6 @@ import {
   STORE_FAILS,
 } from './refusals.ts'
 import { Load, type Runtime } from './runtime.ts'
-import { checkScopes } from './scope-check.ts'
 import { Persistence, type RestoredTimes } from './persistence.ts'
 import { Session } from './session.ts'
 import { recordFromJson } from './stored-record.ts'
@@ -74,6 +67,7 @@ export class StreamableHTTPSessionManager {
   readonly #perRequest: PerRequestLeg | undefined
   readonly #opener: SessionOpener
   readonly #stateless: StatelessServing
+  readonly #posts: Posts
   /** What keeps sessions beyond the process; undefined where nothing does. */
   readonly #persistence: Persistence | undefined
   /** Every `initialize` on its way, as what makes it fail. */
@@ -154,6 +148,7 @@ export class StreamableHTTPSessionManager {
       all: () => this.#all(),
       closeStores: () => this.#closeStores(),
     })
+    this.#posts = new Posts(this.#postHost(host))
     this.#persistence?.begin({
       clock,
       deadlines,
@@ -167,12 +162,32 @@ export class StreamableHTTPSessionManager {
     })
   }
 
+  #postHost({ runtime, table, refuse }: OpeningHost): PostHost {
+    const isEnding = (): boolean => this.#shutdown.state === 'ending'
+    return {
+      runtime,
+      table,
+      refuse,
+      front: this.#front,
+      opener: this.#opener,
+      stateless: this.#stateless,
+      perRequest: this.#perRequest,
+      get ending() {
+        return isEnding()
+      },
+      withoutStore: () => this.#withoutStore(),
+      gone: (id) => this.#gone(id),
+      failed: (exchange, thrown) => this.#failed(exchange, thrown),
+    }
+  }
+
   /** Puts a session from the store in the table, asleep. */
   #restore(stored: StoredSession, times: RestoredTimes): Session | undefined {
     const { clock, shared } = this.#runtime
     const record = recordFromJson(stored.record, `${stored.label}…`, shared)
     record.serverRequests = times.serverRequests
     record.streams = Math.max(record.streams, times.streams)
+    record.primings = times.primings
     const openedAt = clock.now() - Math.max(0, clock.wallTime() - record.createdAt)
     const session = new Session(this.#runtime, record, this.#table, false, { openedAt, key: stored.key })
     this.#table.restore(session)
@@ -182,6 +197,8 @@ export class StreamableHTTPSessionManager {
 
   async #closeStores(): Promise<void> {
     await this.#persistence?.close()
+    // Those that were loaded when the others had ended already.
+    for (const session of [...this.#table.values()]) session.close('shutdown')
     const { eventLog, options } = this.#runtime
     // A log that was given may serve others: it is its owner's to close. A store closes its own.
     if (options.eventLog === undefined && this.#persistence === undefined) await eventLog?.close()
@@ -241,7 +258,7 @@ export class StreamableHTTPSessionManager {
   /** Serves one request of Node's HTTP server (`node:http`, Express). Never throws. */
   handleRequest(req: IncomingMessage, res: ServerResponse): void {
     const { clock, options } = this.#runtime
-    void this.handle(new NodeExchange(req, res, { clock, trustedProxies: options.trustedProxies }))
+    this.#begin(new NodeExchange(req, res, { clock, trustedProxies: options.trustedProxies }))
   }
 
   /**
@@ -263,24 +280,37 @@ export class StreamableHTTPSessionManager {
         authInfo: given?.authInfo,
         parsedBody: given?.parsedBody,
       })
-      void this.handle(exchange)
+      this.#begin(exchange)
       return exchange.response
     }
   }
 
   /** Serves one exchange, whatever its runtime. Never rejects; resolves when the request was dispatched or refused. */
-  async handle(exchange: Exchange): Promise<void> {
+  handle(exchange: Exchange): Promise<void> {
+    return this.#begin(exchange) ?? Promise.resolve()
+  }
+
+  #begin(exchange: Exchange): Promise<void> | undefined {
     try {
-      await this.#serve(exchange)
+      return this.#serve(exchange)
     } catch (thrown) {
-      this.#runtime.log.error('a request failed unexpectedly', { error: thrown, message: messageOf(thrown) })
-      this.#refuse(exchange, {
-        status: 500,
-        code: JsonRpcErrorCode.INTERNAL_ERROR,
-        message: 'Internal error',
-        cause: 'internal',
-      })
+      this.#failed(exchange, thrown)
+      return undefined
     }
+  }
+
+  #guarded(exchange: Exchange, served: Promise<void>): Promise<void> {
+    return served.catch((thrown: unknown) => this.#failed(exchange, thrown))
+  }
+
+  #failed(exchange: Exchange, thrown: unknown): void {
+    this.#runtime.log.error('a request failed unexpectedly', { error: thrown, message: messageOf(thrown) })
+    this.#refuse(exchange, {
+      status: 500,
+      code: JsonRpcErrorCode.INTERNAL_ERROR,
+      message: 'Internal error',
+      cause: 'internal',
+    })
   }
 
   /** Whether sessions can be opened: not from `close()` on. What `/ready` tells, for those with an HTTP server of their own. */
@@ -309,16 +339,25 @@ export class StreamableHTTPSessionManager {
     )
   }
 
-  async #serve(exchange: Exchange): Promise<void> {
+  /** Undefined where nothing had to be waited for. */
+  #serve(exchange: Exchange): Promise<void> | undefined {
     if (this.#shutdown.state !== 'serving') exchange.commonHeaders = CLOSE_CONNECTION
     if (this.#shutdown.state === 'over') this.#warnOfUseAfterClose()
     const admitted = this.#front.admit(exchange)
     if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
-    if (admitted.kind !== 'pass') return
+    if (admitted.kind !== 'pass') return undefined
     const authentication = this.#front.authenticate(exchange)
+    if (authentication instanceof Promise || this.#persistence?.state === 'opening')
+      return this.#guarded(exchange, this.#routeLater(exchange, authentication))
+    return this.#route(exchange, authentication)
+  }
+
+  async #routeLater(
+    exchange: Exchange,
+    authentication: Checked<Caller> | Promise<Checked<Caller>>,
+  ): Promise<void> {
     // Sessions may be about to be loaded: whoever comes in the first moments waits.
     if (this.#persistence?.state === 'opening') await this.#persistence.opened.catch(() => {})
-    if (!(authentication instanceof Promise)) return this.#route(exchange, authentication)
     // The session named in the head must not end while its own request is looked at; whoever the request turns out to be from.
     const hold = this.#findNamed(exchange)?.clock.holdProvisionally('exchange')
     try {
@@ -332,17 +371,17 @@ export class StreamableHTTPSessionManager {
     }
   }
 
-  async #route(exchange: Exchange, caller: Checked<Caller>): Promise<void> {
+  #route(exchange: Exchange, caller: Checked<Caller>): Promise<void> | undefined {
     if (caller.kind === 'refused') this.#refuse(exchange, caller.refusal)
     // Nobody is left to be told that the exchange is over: what it would hold would be held for ever.
-    if (caller.kind !== 'pass' || exchange.closed) return
+    if (caller.kind !== 'pass' || exchange.closed) return undefined
     switch (exchange.method) {
       case 'POST':
-        return this.#post(exchange, caller.value)
+        return this.#posts.serve(exchange, caller.value)
       case 'GET':
-        return this.#get(exchange, caller.value)
+        return this.#guarded(exchange, this.#get(exchange, caller.value))
       default:
-        return this.#delete(exchange, caller.value)
+        return this.#guarded(exchange, this.#delete(exchange, caller.value))
     }
   }
 
@@ -350,122 +389,6 @@ export class StreamableHTTPSessionManager {
   #findNamed(exchange: Exchange): Session | undefined {
     const id = singleValue(exchange.header('mcp-session-id'))
     return id === 'conflict' || id.value === undefined ? undefined : this.#table.find(id.value)
-  }
-
-  async #post(exchange: Exchange, caller: Caller): Promise<void> {
-    const negotiated = this.#front.negotiate(exchange)
-    if (negotiated.kind === 'refused') this.#refuse(exchange, negotiated.refusal)
-    if (negotiated.kind !== 'pass') return
-    const id = singleValue(exchange.header('mcp-session-id'))
-    // From here on the upload counts: a slow body must not outlive its session.
-    const session =
-      id === 'conflict' || id.value === undefined
-        ? undefined
-        : this.#table.findOwned(id.value, caller.principal)
-    const hold = session?.clock.holdProvisionally('exchange')
-    if (hold !== undefined) exchange.onclose = () => hold.release()
-    const read = await this.#front.read(exchange)
-    if (read.kind !== 'pass') {
-      if (read.kind === 'refused') this.#refuse(exchange, read.refusal)
-      // A client that is gone is not answered, so nothing else lets the session go.
-      hold?.release()
-      return
-    }
-    const { modern } = read.value
-    if (modern !== undefined || this.#runtime.options.protocolEras === 'modern') {
-      // There are no sessions here: whatever id was sent holds nothing.
-      hold?.release()
-      if (modern !== undefined) return this.#serveModern(exchange, caller, modern, negotiated.value)
-      return this.#perRequest?.refuseHandshake(exchange, read.value.body)
-    }
-    await this.#dispatch(exchange, caller, read.value, negotiated.value, id, session, hold)
-  }
-
-  async #dispatch(
-    exchange: Exchange,
-    caller: Caller,
-    parsed: ParsedPost,
-    mode: ResponseMode,
-    id: ReturnType<typeof singleValue>,
-    session: Session | undefined,
-    hold: Hold | undefined,
-  ): Promise<void> {
-    const opening = initializeIn(parsed)
-    const refuse = (refusal: Refusal) => {
-      this.#refuse(exchange, { id: requestIdOf(parsed), ...refusal })
-      hold?.release()
-    }
-    if (id === 'conflict') return refuse(SESSION_CONFLICT)
-    if (opening === 'malformed') return refuse(INITIALIZE_NOT_A_REQUEST)
-    const without = this.#withoutStore()
-    if (without !== undefined) return refuse(without)
-    if (this.#runtime.options.stateless) return this.#stateless.serve(exchange, caller, parsed, mode)
-    if (opening === 'batched' && session === undefined) return refuse(INITIALIZE_IN_BATCH)
-    if (opening !== undefined && opening !== 'batched') {
-      if (session !== undefined && session.state === 'open') return refuse(ALREADY_INITIALIZED)
-      return this.#opener.open(exchange, caller, opening, mode)
-    }
-    const named = id.value
-    if (named === undefined) return refuse(SESSION_REQUIRED)
-    // The session may have ended while its request was on the way.
-    if (session === undefined || hold === undefined || session.state !== 'open')
-      return refuse(await this.#gone(named))
-    const version = checkVersion(exchange, session)
-    if (version !== undefined) return refuse(version)
-    // Answers to what running calls ask still come through.
-    const asks = this.#shutdown.state === 'ending' && parsed.messages.some(({ kind }) => kind === 'request')
-    if (asks) return refuse(SHUTTING_DOWN)
-    const post: Post = {
-      exchange,
-      authInfo: caller.authInfo,
-      messages: parsed.messages,
-      batch: parsed.batch,
-      mode,
-      hold,
-    }
-    const limit = checkPost(session, post)
-    if (limit !== undefined) return refuse(limit)
-    let waited = false
-    let awake: AwakeHold | undefined
-    if (session.instance === undefined && needsInstance(parsed.messages)) {
-      // A shutdown waits for the call as for any other.
-      const { load } = this.#runtime
-      load.started()
-      const woken = await session.wake(exchange, caller.authInfo).finally(() => load.ended())
-      if (!(woken instanceof AwakeHold))
-        return refuse(session.state === 'open' ? woken : await this.#gone(named))
-      awake = woken
-      waited = true
-    }
-    try {
-      const scope = checkScopes(session, post)
-      if (scope instanceof Promise) {
-        awake ??= session.instance?.life.hold()
-        waited = true
-      }
-      const challenged = scope instanceof Promise ? await scope : scope
-      if (challenged !== undefined) return refuse(challenged)
-      if (session.state !== 'open') return refuse(await this.#gone(named))
-      // Others may have been let in while this one waited.
-      const full = waited ? checkPost(session, post) : undefined
-      if (full !== undefined) return refuse(full)
-      executePost(session, post)
-    } finally {
-      awake?.release()
-    }
-  }
-
-  async #serveModern(
-    exchange: Exchange,
-    caller: Caller,
-    post: ModernPost,
-    mode: ResponseMode,
-  ): Promise<void> {
-    const refusal =
-      this.#perRequest === undefined
-        ? ({ ...unsupportedRevision(post), cause: 'era' } as const)
-        : await this.#perRequest.serve(exchange, caller, post, mode)
-    if (refusal !== undefined) this.#refuse(exchange, refusal)
   }
 
   async #get(exchange: Exchange, caller: Caller): Promise<void> {

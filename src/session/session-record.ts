@@ -39,6 +39,8 @@ export interface SessionRecord {
   streams: number
   /** The highest position of the GET stream that any connection took. */
   delivered: number
+  /** The last number given to a priming event; like the requests', not kept: each process has numbers of its own. */
+  primings: number
 }
 
 /** Whether a value is a JSON object. */
@@ -114,6 +116,7 @@ export function newRecord(
     serverRequests: 0,
     streams: 0,
     delivered: 0,
+    primings: 0,
   }
 }
 

@@ -21,7 +21,7 @@ const FEWEST_REMEMBERED = 256
 const LONGEST_CURSOR = 256
 
 /** Tag of the session, number of the stream, position in it, and on priming events a running number. */
-const CURSOR = /^([\w-]{8})\.(\d{1,15})\.(\d{1,15})(?:\.\d{1,10})?$/
+const CURSOR = /^([\w-]{8})\.(\d{1,15})\.(\d{1,15})(?:\.\d{1,15})?$/
 
 const STREAM_LIMIT: Refusal = {
   status: 429,
@@ -314,6 +314,11 @@ class SessionStreamContext implements StreamContext {
 
   eventId(stream: number, position: number): string {
     return this.#streams.eventId(stream, position)
+  }
+
+  nextPriming(): number {
+    this.#session.record.primings += 1
+    return this.#session.record.primings
   }
 
   taken(stream: number, position: number): void {

@@ -65,5 +65,6 @@ export function recordFromJson(json: string, id: string, shared: SharedJsonPool)
     serverRequests: 0,
     streams: Number(stored['streams']),
     delivered: Number(stored['delivered']),
+    primings: 0,
   }
 }

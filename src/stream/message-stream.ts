@@ -16,7 +16,6 @@ export class MessageStream {
   readonly #context: StreamContext
   #position = 0
   #taken = 0
-  #primings = 0
   #connection: SseConnection | undefined
   #finished = false
   #retry: number | undefined
@@ -92,8 +91,7 @@ export class MessageStream {
    */
   #primingId(cursor: number): string | undefined {
     if (!this.#context.primes) return undefined
-    this.#primings += 1
-    return `${this.#context.eventId(this.number, cursor)}.${this.#primings}`
+    return `${this.#context.eventId(this.number, cursor)}.${this.#context.nextPriming()}`
   }
 
   /** The highest position that any connection took. */

@@ -27,6 +27,8 @@ export interface StreamContext {
   readonly primes: boolean
   /** The id of an event, to be sent back in `Last-Event-ID`. */
   eventId(stream: number, position: number): string
+  /** A number that no priming event of the session had before, in this process or an earlier one. */
+  nextPriming(): number
   /** A connection took a message that none had taken before. */
   taken(stream: number, position: number): void
   /** An SSE connection was attached. */

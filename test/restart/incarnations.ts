@@ -3,6 +3,7 @@
 import type { Clock, Timer } from '../../src/clock.ts'
 import { MemorySessionStore, type MemoryStoreOptions } from '../../src/store/memory-store.ts'
 import type { AppOptions, ServerContext } from '../../src/types.ts'
+import { type Deferred, deferred } from '../support/deferred.ts'
 import { rpc } from '../support/mcp-wire.ts'
 import { type FakeFactory, SimApp } from '../support/sim-app.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
@@ -72,6 +73,7 @@ export class Incarnations {
   #process: ProcessClock
   #options: AppOptions
   #author: FakeFactory
+  #held: Deferred<void> | undefined
 
   constructor(
     options: AppOptions = {},
@@ -81,7 +83,8 @@ export class Incarnations {
     this.clock = new VirtualClock({ start: 5_000 })
     this.#options = options
     this.#author = author
-    this.store = new MemorySessionStore({ clock: this.clock, ...store })
+    const settle = (): Promise<void> => this.#held?.promise ?? Promise.resolve()
+    this.store = new MemorySessionStore({ clock: this.clock, settle, ...store })
     this.#process = new ProcessClock(this.clock)
     this.app = this.#make(this.store, this.#process)
   }
@@ -102,6 +105,16 @@ export class Incarnations {
   rival(): { app: SimApp; store: MemorySessionStore } {
     const store = this.store.successor()
     return { app: this.#make(store, new ProcessClock(this.clock)), store }
+  }
+
+  /** From now on the store takes what it is given, and acknowledges nothing until the result is called. */
+  hold(): () => void {
+    const held = deferred()
+    this.#held = held
+    return () => {
+      if (this.#held === held) this.#held = undefined
+      held.resolve()
+    }
   }
 
   /** `kill -9`: connections end, and nothing the process had planned happens any more. */

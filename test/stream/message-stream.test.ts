@@ -52,6 +52,7 @@ class Bench {
       onIdle() {},
       onExpired() {},
     })
+    let primings = 0
     this.#context = {
       deadlines,
       options: {
@@ -62,6 +63,7 @@ class Bench {
         maxStreamBuffer: 2 ** 20,
       },
       taken() {},
+      nextPriming: () => ++primings,
       now: () => this.clock.now(),
       eventLog,
       logKey: 'session',
