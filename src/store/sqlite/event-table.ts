@@ -127,7 +127,7 @@ export class EventTable {
     this.#removeStream = db.prepare('DELETE FROM streams WHERE session = ? AND stream = ?')
     this.#removeStreams = db.prepare('DELETE FROM streams WHERE session = ?')
     this.#streamsFrom = db.prepare(
-      `SELECT ${STREAM_COLUMNS} FROM streams WHERE (session, stream) > (?, ?) ORDER BY session, stream LIMIT ${PAGE}`,
+      `SELECT ${STREAM_COLUMNS} FROM streams WHERE (streams.session, streams.stream) > (?, ?) ORDER BY streams.session, streams.stream LIMIT ${PAGE}`,
     )
     db.exec('DELETE FROM events WHERE seq NOT BETWEEN 0 AND 9007199254740990')
     this.#readAll()

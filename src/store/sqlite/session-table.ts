@@ -46,7 +46,7 @@ export class SessionTable {
     this.#delete = db.prepare('DELETE FROM sessions WHERE key = ?')
     this.#page = db.prepare(
       `SELECT CASE WHEN id ${INTEGERS} THEN id END AS id, key, label, record, sum, CAST(idle_since AS REAL) AS idle_since, ` +
-        `idle_since IS NULL AS busy, idle_sum FROM sessions WHERE id > ? ORDER BY id LIMIT ${PAGE}`,
+        `idle_since IS NULL AS busy, idle_sum FROM sessions WHERE sessions.id > ? ORDER BY sessions.id LIMIT ${PAGE}`,
     )
     this.#deleteRow = db.prepare('DELETE FROM sessions WHERE id = ?')
     this.#get = db.prepare(
