@@ -81,11 +81,13 @@ export class FactoryContext implements ServerContext {
     return (this.#request ??= lazyRequest(this.#source))
   }
 
-  onSleep(hook: () => void | PromiseLike<void>): void {
-    this.life.onSleep(hook)
+  // Getters, so that a factory may take them out of its parameter: `({ session, onSleep }) => …`.
+
+  get onSleep(): ServerContext['onSleep'] {
+    return (hook) => this.life.onSleep(hook)
   }
 
-  onWake(hook: () => void | PromiseLike<void>): void {
-    this.life.onWake(hook)
+  get onWake(): ServerContext['onWake'] {
+    return (hook) => this.life.onWake(hook)
   }
 }
