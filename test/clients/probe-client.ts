@@ -45,6 +45,8 @@ export interface CallOptions {
   signal?: AbortSignal
   onprogress?: (progress: { progress: number; total?: number | undefined }) => void
   onresumptiontoken?: (token: string) => void
+  /** How long the answer is waited for, in milliseconds; default 5 s. */
+  timeout?: number
 }
 
 /** One official client, connected or about to be. */

@@ -86,6 +86,8 @@ export interface TcpProxy {
   readonly url: URL
   /** Where new connections go; may be changed. */
   target: number
+  /** New connections are taken, and passed on when this resolves: what a load balancer does while a server is replaced. */
+  held: Promise<unknown> | undefined
   /** Connections that are still open. */
   readonly open: readonly ProxiedConnection[]
   /** The open connection whose last request fits; fails where there is not exactly one. */
@@ -95,7 +97,9 @@ export interface TcpProxy {
 /** Starts a proxy to a local port; it ends with the test. */
 export async function tcpProxy(target: number): Promise<TcpProxy> {
   const connections = new Set<ProxiedConnection>()
-  const server: Server = createServer({ allowHalfOpen: true }, (client) => {
+  const server: Server = createServer({ allowHalfOpen: true }, async (client) => {
+    client.on('error', () => {})
+    if (proxy.held !== undefined) await proxy.held
     const upstream = connect({ port: proxy.target, host: '127.0.0.1', allowHalfOpen: true })
     client.setNoDelay(true)
     upstream.setNoDelay(true)
@@ -110,6 +114,7 @@ export async function tcpProxy(target: number): Promise<TcpProxy> {
     port,
     url: new URL(`http://127.0.0.1:${port}/mcp`),
     target,
+    held: undefined,
     get open() {
       return [...connections].filter((connection) => !connection.closed)
     },
