@@ -51,24 +51,32 @@ const ABORTED: BodyResult = { ok: false, failure: 'aborted' }
  *
  * @param limit most bytes; a larger `Content-Length` is refused before anything is read
  * @param timeout milliseconds from now; `Infinity` for no deadline
+ * @param onEnd called before the promise settles, with whether the body was read whole
  */
 export function collectBody(
   stream: Readable | IncomingMessage,
   limit: number,
   timeout: number,
   clock: Clock,
+  onEnd: (ok: boolean) => void = () => {},
 ): Promise<BodyResult> {
   const declared = declaredLength(stream)
-  if (declared !== undefined && declared > limit) return Promise.resolve(TOO_LARGE)
+  if (declared !== undefined && declared > limit) {
+    onEnd(false)
+    return Promise.resolve(TOO_LARGE)
+  }
   const due = clock.now() + timeout
   return new Promise((resolve) => {
     // A small body is in the same read from the socket as its head. By the next tick Node has parsed the body in that read (though
     // not yet marked the message complete): then there is nothing to wait for, and neither listeners nor a timer are needed.
     process.nextTick(() => {
-      resolve(
-        takeComplete(stream, limit, declared) ??
-          new BodyCollector(stream, limit, declared, due, clock).result,
-      )
+      const here = takeComplete(stream, limit, declared)
+      const settle = (result: BodyResult): void => {
+        onEnd(result.ok)
+        resolve(result)
+      }
+      if (here === undefined) void new BodyCollector(stream, limit, declared, due, clock).result.then(settle)
+      else settle(here)
     })
   })
 }

@@ -26,11 +26,17 @@ export interface NodeExchangeOptions {
 /** Whether a server is bound to loopback, looked up once per server: the address of a listening server does not change. */
 const loopbackServers = new WeakMap<object, boolean>()
 
-/** The latest response of each connection; others are of requests that a client sent without waiting for their answers. */
-const latest = new WeakMap<Socket, ServerResponse>()
+/** The latest response of a connection; others are of requests that a client sent without waiting for their answers. */
+const LATEST: unique symbol = Symbol('sojourn.latest')
 
-/** Connections that end after an answer that is on its way. */
-const ending = new WeakSet<Socket>()
+/** Whether a connection ends after an answer that is on its way. */
+const ENDING: unique symbol = Symbol('sojourn.ending')
+
+/** What is noted on a connection itself: a weak map costs every garbage collection a look at each of its entries. */
+interface Connection extends Socket {
+  [LATEST]?: ServerResponse
+  [ENDING]?: boolean
+}
 
 /** One request of Node's HTTP server. */
 export class NodeExchange implements Exchange {
@@ -57,13 +63,14 @@ export class NodeExchange implements Exchange {
     // Express strips the mount path from `url` and keeps the whole in `originalUrl`.
     this.target = (req as { originalUrl?: string }).originalUrl ?? req.url ?? '/'
     this.headers = req.headers
-    latest.set(req.socket, res)
+    const connection: Connection = req.socket
+    connection[LATEST] = res
     res.on('close', this.#onClose)
     res.on('error', ignore)
     // Middleware may have waited while the client left: 'close' is told only once.
     if (res.closed || req.socket.destroyed) this.#closed = true
     // Node drops what comes behind an answer that says the connection closes: what cannot be answered must not be done (RFC 9112 §9.6).
-    else if (ending.has(req.socket)) this.#closed = true
+    else if (connection[ENDING] === true) this.#closed = true
     else if (res.socket === null) closeWithSocket(req.socket, this.#onClose)
   }
 
@@ -125,10 +132,12 @@ export class NodeExchange implements Exchange {
     return this.#requestInfo
   }
 
-  async readBody(limit: number, timeout: number): Promise<BodyResult> {
-    const result = await collectBody(this.#req, limit, timeout, this.#options.clock)
-    this.#bodyRead = result.ok
-    return result
+  readBody(limit: number, timeout: number): Promise<BodyResult> {
+    return collectBody(this.#req, limit, timeout, this.#options.clock, this.#onBody)
+  }
+
+  readonly #onBody = (ok: boolean): void => {
+    this.#bodyRead = ok
   }
 
   get closed(): boolean {
@@ -196,10 +205,10 @@ export class NodeExchange implements Exchange {
   #withCommon(headers: ResponseHeaders): ResponseHeaders {
     if (this.commonHeaders === undefined) return headers
     const { Connection, ...others } = this.commonHeaders
-    const { socket } = this.#req
+    const socket: Connection = this.#req.socket
     // The requests behind this one are to be answered too: only the last of them ends the connection.
-    if (Connection !== 'close' || latest.get(socket) !== this.#res) return { ...others, ...headers }
-    ending.add(socket)
+    if (Connection !== 'close' || socket[LATEST] !== this.#res) return { ...others, ...headers }
+    socket[ENDING] = true
     return { ...this.commonHeaders, ...headers }
   }
 

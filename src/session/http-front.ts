@@ -5,7 +5,7 @@ import { acceptsJsonAndSse, isJsonContentType } from '../http/accept.ts'
 import { decodeJson } from '../http/body.ts'
 import { Cors } from '../http/cors.ts'
 import { type ModernPost, decideEra } from '../http/era.ts'
-import type { Exchange } from '../http/exchange.ts'
+import type { BodyResult, Exchange } from '../http/exchange.ts'
 import { Guard } from '../http/guard.ts'
 import { parseTarget } from '../http/headers.ts'
 import { responseHeaders } from '../http/response-headers.ts'
@@ -168,12 +168,16 @@ export class HttpFront {
     }
   }
 
-  /** Steps 6 and 7: the body as messages, and the era they belong to. */
-  async read(exchange: Exchange): Promise<Checked<ParsedPost>> {
+  /** Step 6: the body; undefined when a framework has read and parsed it before. */
+  readBody(exchange: Exchange): Promise<BodyResult> | undefined {
     const { maxBodySize, bodyTimeout } = this.#options
-    let value = exchange.parsedBody
-    if (value === undefined) {
-      const body = await exchange.readBody(maxBodySize, bodyTimeout)
+    return exchange.parsedBody === undefined ? exchange.readBody(maxBodySize, bodyTimeout) : undefined
+  }
+
+  /** Steps 6 and 7: the body, where it was read here, as messages, and the era they belong to. */
+  parse(exchange: Exchange, body: BodyResult | undefined): Checked<ParsedPost> {
+    let value = body === undefined ? exchange.parsedBody : undefined
+    if (body !== undefined) {
       if (!body.ok) return this.#bodyFailed(body.failure)
       const decoded = decodeJson(body.bytes)
       if (!decoded.ok) {
