@@ -1,4 +1,4 @@
-/** `npm run demo`: its chart, and a quick run of the whole. */
+/** `npm run demo`: its chart, and a quick run of each demo. */
 
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -7,6 +7,11 @@ import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 
 import { drawChart } from '../../scripts/demo/chart.ts'
+
+function demo(...args: string[]): Promise<{ stdout: string; stderr: string }> {
+  const script = fileURLToPath(new URL('../../scripts/demo/run.ts', import.meta.url))
+  return promisify(execFile)(process.execPath, ['--import', 'tsx', script, ...args])
+}
 
 it('a chart has a place for every sample', () => {
   const series = [
@@ -24,13 +29,7 @@ it('a chart has a place for every sample', () => {
 })
 
 it('the map keeps every session, Sojourn none', async () => {
-  const script = fileURLToPath(new URL('../../scripts/demo/run.ts', import.meta.url))
-  const { stdout, stderr } = await promisify(execFile)(process.execPath, [
-    '--import',
-    'tsx',
-    script,
-    '--quick',
-  ])
+  const { stdout, stderr } = await demo('--quick')
   expect(stdout).toMatch(/^(\d+) clients came; sessions held: # \1 {2}o 0$/m)
   expect(stdout).toMatch(/^Sojourn, idle timeout 1 s +0 /m)
   // In a pipe nothing is drawn twice.
@@ -38,3 +37,23 @@ it('the map keeps every session, Sojourn none', async () => {
   expect(stdout).not.toContain('\u001b')
   expect(stderr).toBe('')
 }, 60_000)
+
+it('a client counts through kill -9, and sessions fall asleep and outlive the process', async () => {
+  const { stdout, stderr } = await demo('restart', '--quick')
+  expect(stdout).toMatch(/^server {2}=+K\.+=+$/m)
+  expect(stdout).toMatch(/^client {2}o+ x+o+$/m)
+  expect(stdout).toMatch(/^counted to 10 in one session; \d+ calls found nobody$/m)
+  expect(stdout).toMatch(/^awake 0, asleep 150$/m)
+  expect(stdout).toMatch(/: 150 of 150 sessions count on to 2$/m)
+  expect(stdout.match(/counted to/g)).toHaveLength(1)
+  expect(stdout).not.toContain('\u001b')
+  expect(stdout).not.toContain('Not as it should be')
+  expect(stderr).toBe('')
+}, 120_000)
+
+it('there is no other', async () => {
+  await expect(demo('restat')).rejects.toMatchObject({
+    code: 2,
+    stderr: 'There is no demo restat: map (the default) or restart.\n',
+  })
+})
