@@ -61,12 +61,12 @@ async function untilJustBefore(server: Served): Promise<void> {
 test('1,000 requests on connections that are open', async () => {
   const { server, clients } = await serveIdle(1000)
   await untilJustBefore(server)
-  const soon = server.app.sessions.list().every(({ expiresIn }) => (expiresIn ?? 0) < BLOCKED)
-  expect(soon, 'every deadline passes meanwhile').toBe(true)
+  // Every deadline passes meanwhile: on a slow machine the sessions were not opened within 2 s.
+  const last = Math.max(...server.app.sessions.list().map(({ expiresIn }) => expiresIn ?? 0))
   // A write to an idle socket is a write to the kernel, at once.
   for (const { connection, id } of clients)
     void connection.send(post(rpc('tools/list'), { 'Mcp-Session-Id': id }))
-  block(BLOCKED)
+  block(Math.max(BLOCKED, last + 200))
   const responses = await Promise.all(clients.map(({ connection }) => connection.response(15_000)))
   expect(responses.filter(({ status }) => status !== 200)).toEqual([])
   expect(server.events.filter(({ type }) => type === 'session.closed')).toEqual([])
