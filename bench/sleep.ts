@@ -72,15 +72,14 @@ function factory(sdk: string, tools: number): () => McpServerLike {
   const text = ({ text: said }: { text: string }): { content: { type: 'text'; text: string }[] } => ({
     content: [{ type: 'text', text: said }],
   })
-  const schemaOf = (n: number): { text: z.ZodString } => ({
-    text: z.string().describe(`what tool ${n} says`),
-  })
+  // Not `.describe()`: zod's table of described schemas stays as large as it ever was, 13 MB here, and is no session's.
+  const schemaOf = (): { text: z.ZodString } => ({ text: z.string() })
   const register = (server: McpServerV1 | McpServerV2): McpServerLike => {
     for (let n = 0; n < tools; n++) {
       const name = n === 0 ? 'echo' : `tool-${n}`
       // Schemas in the factory, as most servers have them.
-      if (server instanceof McpServerV1) server.registerTool(name, { inputSchema: schemaOf(n) }, text)
-      else server.registerTool(name, { inputSchema: z.object(schemaOf(n)) }, text)
+      if (server instanceof McpServerV1) server.registerTool(name, { inputSchema: schemaOf() }, text)
+      else server.registerTool(name, { inputSchema: z.object(schemaOf()) }, text)
     }
     return server
   }
