@@ -223,8 +223,11 @@ export class MessageStream {
       connection.missed = position
       return
     }
+    const { eventLog } = this.#context
+    // What a log did not take that outlives the process has no id: the next process would not know it, or give it to another event.
+    const forgotten = position === this.#lost && eventLog?.restore !== undefined
     const eventId =
-      this.#context.eventLog === undefined ? undefined : this.#context.eventId(this.number, position)
+      eventLog === undefined || forgotten ? undefined : this.#context.eventId(this.number, position)
     if (!connection.send(data, eventId, last)) return
     connection.sent = position
     this.#took(position)

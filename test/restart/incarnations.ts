@@ -2,6 +2,7 @@
 
 import type { Clock, Timer } from '../../src/clock.ts'
 import { MemorySessionStore, type MemoryStoreOptions } from '../../src/store/memory-store.ts'
+import type { SessionStore } from '../../src/store/session-store.ts'
 import type { AppOptions, ServerContext } from '../../src/types.ts'
 import { type Deferred, deferred } from '../support/deferred.ts'
 import { rpc } from '../support/mcp-wire.ts'
@@ -73,13 +74,17 @@ export class Incarnations {
   #process: ProcessClock
   #options: AppOptions
   #author: FakeFactory
+  readonly #dress: (store: MemorySessionStore) => SessionStore
   #held: Deferred<void> | undefined
 
+  /** `dress` makes of the store what an app gets: a worse one. */
   constructor(
     options: AppOptions = {},
     author: FakeFactory = () => ({}),
     store: Partial<MemoryStoreOptions> = {},
+    dress: (store: MemorySessionStore) => SessionStore = (given) => given,
   ) {
+    this.#dress = dress
     this.clock = new VirtualClock({ start: 5_000 })
     this.#options = options
     this.#author = author
@@ -95,10 +100,14 @@ export class Incarnations {
       (...args: unknown[]): void =>
         void this.logs.push({ level, message: String(args[0]) })
     const logger = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
-    return new SimApp(this.clock, { logger, ...this.#options, store, clock }, (context) => {
-      this.contexts.push(context)
-      return this.#author(context)
-    })
+    return new SimApp(
+      this.clock,
+      { logger, ...this.#options, store: this.#dress(store), clock },
+      (context) => {
+        this.contexts.push(context)
+        return this.#author(context)
+      },
+    )
   }
 
   /** Another app on the same store, beside the present one, which stays the present one. */
