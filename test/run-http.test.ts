@@ -318,6 +318,13 @@ describe('a Unix socket', () => {
     expect(existsSync(socket)).toBe(true)
   })
 
+  it('has a name that fits: Node would cut it, and listen elsewhere', async () => {
+    const socket = join(inDirectory(), 'x'.repeat(100))
+    await expect(runHttp(factory, { socket })).rejects.toThrow(
+      `Cannot listen on ${socket}: the name is too long for a socket.`,
+    )
+  })
+
   it('needs its directory', async () => {
     const socket = join(inDirectory(), 'nowhere', 'mcp.sock')
     await expect(runHttp(factory, { socket })).rejects.toThrow(`Cannot listen on ${socket}:`)

@@ -6,11 +6,13 @@ import { unlinkSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { relative, resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { setImmediate as turn } from 'node:timers/promises'
 
 import type { Clock, Timer } from '../clock.ts'
 import { messageOf } from '../errors.ts'
-import { isTaken, startListening } from '../http/listen.ts'
+import { isTaken, LONGEST_SOCKET_NAME, startListening } from '../http/listen.ts'
 import type { Log } from '../logging.ts'
 import type { SessionHandle, Sessions } from '../session/sessions.ts'
 import { detailsOf, infoOf } from './session-info.ts'
@@ -20,9 +22,6 @@ const NONE = 'none'
 
 /** How often a place is tried again that another server has not left yet, in milliseconds. */
 const RETRY = 1000
-
-/** How long the name of a socket may be everywhere, in bytes: macOS has room for 104 with the closing zero, Linux for 108. */
-const LONGEST_NAME = 103
 
 /** So many sessions are written between two turns of the event loop: a list of many must not stall their calls. */
 const SLICE = 500
@@ -159,22 +158,14 @@ export class AdminSocket {
       return answer(response, 200, info)
     } catch (error) {
       if (response.headersSent) response.destroy()
-      else answer(response, 500, { error: messageOf(error) })
+      else answer(response, error instanceof URIError ? 400 : 500, { error: messageOf(error) })
     }
   }
 
   /** One line of JSON per session. */
   async #list(response: ServerResponse): Promise<void> {
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson' })
-    const handles = this.#options.sessions.list()
-    for (let start = 0; start < handles.length && !response.destroyed; start += SLICE) {
-      let lines = ''
-      for (const handle of handles.slice(start, start + SLICE))
-        if (handle.state !== 'closed') lines += `${JSON.stringify(infoOf(handle))}\n`
-      if (!response.write(lines)) await Promise.race([once(response, 'drain'), once(response, 'close')])
-      await turn()
-    }
-    response.end()
+    await pipeline(Readable.from(linesOf(this.#options.sessions.list())), response)
   }
 
   /** By label, or by the whole id, which tells those apart that begin alike. */
@@ -187,13 +178,23 @@ export class AdminSocket {
   }
 }
 
+async function* linesOf(handles: readonly SessionHandle[]): AsyncGenerator<string> {
+  for (let start = 0; start < handles.length; start += SLICE) {
+    let lines = ''
+    for (const handle of handles.slice(start, start + SLICE))
+      if (handle.state !== 'closed') lines += `${JSON.stringify(infoOf(handle))}\n`
+    if (lines !== '') yield lines
+    await turn()
+  }
+}
+
 function answer(response: ServerResponse, status: number, body: object): void {
   response.writeHead(status, { 'Content-Type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
 }
 
 /** A socket as it can be listened on and connected to: its name has room for about a hundred bytes, and the relative one may fit. */
 export function fitting(path: string): string {
-  if (process.platform === 'win32' || Buffer.byteLength(path) <= LONGEST_NAME) return path
+  if (process.platform === 'win32' || Buffer.byteLength(path) <= LONGEST_SOCKET_NAME) return path
   return relative(process.cwd(), path) || path
 }
 

@@ -14,6 +14,9 @@ export interface ListenTarget {
   readonly socket: string | undefined
 }
 
+/** How long the name of a Unix socket may be, in bytes, its closing zero left out. */
+export const LONGEST_SOCKET_NAME: number = process.platform === 'linux' ? 107 : 103
+
 /**
  * Resolves once the server listens. A Unix socket that a dead process left behind is replaced; the new one is open to its owner only
  * (mode 0600).
@@ -24,7 +27,12 @@ export async function startListening(server: Server, target: ListenTarget): Prom
   const { host, port, socket } = target
   if (socket === undefined) return listening(server, target, () => server.listen({ host, port }))
   // Windows names its pipes in a file system of their own, where nothing is left behind.
-  if (process.platform !== 'win32') await removeStale(socket)
+  if (process.platform !== 'win32') {
+    // Node would cut the name, and listen where nobody looks.
+    if (Buffer.byteLength(socket) > LONGEST_SOCKET_NAME)
+      throw listenError(target, Object.assign(new Error('too long'), { code: 'EINVAL' }))
+    await removeStale(socket)
+  }
   await listening(server, target, () => bindPrivately(server, socket))
   if (process.platform !== 'win32') await chmod(socket, 0o600)
 }
