@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 
 import type { SessionDetails, SessionInfo } from '../../src/admin/session-info.ts'
-import { directoryWith, runCli, startCli } from './run-cli.ts'
+import { loadSqlite } from '../../src/store/sqlite/driver.ts'
+import { screenAfter } from '../support/screen.ts'
+import { directoryWith, hasTerminals, runCli, startCli } from './run-cli.ts'
 import type { RunningCli } from './run-cli.ts'
 
 /** A server of one tool that never answers; it keeps what the client is called. */
@@ -242,6 +244,37 @@ describe('of a stopped server', () => {
     const call = { id: 1, method: 'ping' }
     expect((await post(again.url, call, { 'Mcp-Session-Id': first })).status).toBe(404)
     expect((await post(again.url, call, { 'Mcp-Session-Id': second })).status).toBe(200)
+  })
+
+  it('reads a backup that was made while the server ran', async () => {
+    const { url, cwd } = await serve(STORE)
+    const id = await open(url, 'visitor')
+    const db = (await loadSqlite())(join(cwd, 'sessions.db'))
+    // What `sqlite3 FILE ".backup …"` and VACUUM INTO have in common: a reader's transaction. A path as SQL has it.
+    db.exec(`VACUUM INTO '${join(cwd, 'backup.db').replaceAll("'", "''")}'`)
+    db.close()
+    expect(await list(cwd, '--store', 'sqlite:backup.db')).toMatchObject([{ session: id.slice(0, 8) }])
+    expect(await open(url, 'another')).not.toBe('')
+  })
+
+  it.skipIf(!hasTerminals)('is a table on a terminal', async () => {
+    const { cli, url, cwd } = await serve(STORE)
+    const id = await open(url, 'カーソル')
+    cli.child.kill('SIGTERM')
+    expect(await cli.exit()).toBe(0)
+    const shown = startCli(['sessions', 'list', ...STORE], {
+      cwd,
+      env: { TERM: 'xterm' },
+      terminal: { columns: 120, rows: 20 },
+    })
+    expect(await shown.exit()).toBe(0)
+    expect(screenAfter(shown.stdout)).toEqual([
+      'session   principal  client        state   idle for  ends in  calls  streams',
+      expect.stringMatching(
+        new RegExp(`^${id.slice(0, 8)}  —          カーソル 1.0  asleep  [\\d.]+ m?s +—        0      0$`),
+      ),
+      '1 session, 0 active, 1 asleep in ./sessions.db, which no server uses',
+    ])
   })
 
   it('says what is wrong with the file', async () => {
