@@ -58,6 +58,12 @@ export interface RestoredTimes {
   readonly primings: number
 }
 
+/** A session that ended; whether that is durable, once it is known. */
+interface Ending {
+  readonly principal: string | undefined
+  readonly durable: Promise<boolean>
+}
+
 /** Keeps the sessions of one manager in a store. */
 export class Persistence implements Keeper {
   readonly #store: SessionStore
@@ -77,9 +83,9 @@ export class Persistence implements Keeper {
   /** The last write of a session that is on its way. */
   readonly #writing = new Map<Session, Promise<void>>()
   /** Sessions that ended, by key, until the store knows. */
-  readonly #ending = new Map<string, Promise<boolean>>()
+  readonly #ending = new Map<string, Ending>()
   /** Those whose end the store did not take yet. */
-  readonly #undeleted = new Set<string>()
+  readonly #undeleted = new Map<string, string | undefined>()
   readonly #leaving: StoredUse[] = []
 
   constructor(store: SessionStore) {
@@ -214,11 +220,13 @@ export class Persistence implements Keeper {
   }
 
   /**
-   * Whether a session that is not in memory may be called unknown: not before its end is durable. Undefined when it may at once; false
-   * when the store cannot say.
+   * Whether a session that is not in memory may be called unknown to this principal: not to its owner before its end is durable. Undefined
+   * when it may at once; false when the store cannot say.
    */
-  mayDeny(id: string): Promise<boolean> | undefined {
-    return this.#ending.size === 0 ? undefined : this.#ending.get(sessionKey(id))
+  mayDeny(id: string, principal: string | undefined): Promise<boolean> | undefined {
+    const ending = this.#ending.size === 0 ? undefined : this.#ending.get(sessionKey(id))
+    // To anybody else it was unknown all along.
+    return ending?.principal === principal ? ending?.durable : undefined
   }
 
   changed(session: Session): void {
@@ -260,7 +268,8 @@ export class Persistence implements Keeper {
   forget(session: Session): void {
     this.#unwritten.delete(session)
     this.#idling.delete(session)
-    if (this.#state !== 'lost' && this.#state !== 'closed') this.#delete(session.key)
+    if (this.#state !== 'lost' && this.#state !== 'closed')
+      this.#delete(session.key, session.record.principal)
   }
 
   /** A session goes to sleep with its process. */
@@ -287,7 +296,10 @@ export class Persistence implements Keeper {
     try {
       if (wasReady && host !== undefined) {
         const written = this.#store.touch(host.clock.wallTime(), this.#leaving)
-        await Promise.allSettled([...this.#writing.values(), ...this.#ending.values()])
+        await Promise.allSettled([
+          ...this.#writing.values(),
+          ...[...this.#ending.values()].map(({ durable }) => durable),
+        ])
         await written
       }
     } catch (thrown) {
@@ -375,23 +387,23 @@ export class Persistence implements Keeper {
       // Not told after all: the next tick tells them again.
       for (const session of settled) if (session.state === 'open') this.#idling.add(session)
     })
-    for (const key of [...this.#undeleted]) this.#delete(key)
+    for (const [key, principal] of [...this.#undeleted]) this.#delete(key, principal)
   }
 
-  #delete(key: string): void {
+  #delete(key: string, principal: string | undefined): void {
     this.#undeleted.delete(key)
-    const done = this.#store.delete(key).then(
+    const durable = this.#store.delete(key).then(
       () => {
         this.#ending.delete(key)
         return true
       },
       () => {
         // Tried again until it is done; until then nobody is told that the session is gone for good.
-        this.#undeleted.add(key)
+        this.#undeleted.set(key, principal)
         return false
       },
     )
-    this.#ending.set(key, done)
+    this.#ending.set(key, { principal, durable })
   }
 
   #onRecovered(host: PersistenceHost, emptied: boolean): void {

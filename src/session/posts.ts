@@ -39,7 +39,7 @@ export interface PostHost {
   /** Why no session can be served at all; undefined when they can. */
   withoutStore(): Refusal | undefined
   /** What to say of a session that is not here. */
-  gone(id: string): Promise<Refusal>
+  gone(id: string, principal: string | undefined): Promise<Refusal>
   /** Sends a refusal and tells of it. */
   refuse(exchange: Exchange, refusal: Refusal): void
   /** Something went wrong that nobody thought of. */
@@ -216,6 +216,6 @@ export class Posts {
   }
 
   async #refuseGone(head: Head, parsed: ParsedPost, id: string): Promise<void> {
-    this.#refuse(head, parsed, await this.#host.gone(id))
+    this.#refuse(head, parsed, await this.#host.gone(id, head.caller.principal))
   }
 }

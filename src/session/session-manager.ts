@@ -176,7 +176,7 @@ export class StreamableHTTPSessionManager {
         return isEnding()
       },
       withoutStore: () => this.#withoutStore(),
-      gone: (id) => this.#gone(id),
+      gone: (id, principal) => this.#gone(id, principal),
       failed: (exchange, thrown) => this.#failed(exchange, thrown),
     }
   }
@@ -228,13 +228,13 @@ export class StreamableHTTPSessionManager {
   }
 
   /** What to say of a session that is not here: unknown, but never of one that a store keeps, nor before its end is durable. */
-  async #gone(id: string): Promise<Refusal> {
+  async #gone(id: string, principal: string | undefined): Promise<Refusal> {
     const persistence = this.#persistence
     if (persistence === undefined) return NOT_FOUND
     const without = this.#withoutStore()
     if (without !== undefined) return without
     if (this.#shutdown.state === 'ending' || this.#shutdown.state === 'over') return SHUTTING_DOWN
-    return ((await persistence.mayDeny(id)) ?? true) ? NOT_FOUND : STORE_FAILS
+    return ((await persistence.mayDeny(id, principal)) ?? true) ? NOT_FOUND : STORE_FAILS
   }
 
   *#all(): Iterable<Session> {
@@ -399,7 +399,7 @@ export class StreamableHTTPSessionManager {
     // Clients read 405 as 'no stream here' and go on; any other refusal breaks them.
     if (id.value === undefined || this.#sessionless(exchange)) return this.#refuse(exchange, NO_STREAM_HERE)
     const session = this.#table.findOwned(id.value, caller.principal)
-    if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value))
+    if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value, caller.principal))
     const hold = session.clock.holdProvisionally('stream')
     exchange.onclose = () => hold.release()
     const lastEventId = singleValue(exchange.header('last-event-id'))
@@ -421,11 +421,11 @@ export class StreamableHTTPSessionManager {
     if (id === 'conflict') return this.#refuse(exchange, SESSION_CONFLICT)
     if (id.value === undefined) return this.#refuse(exchange, SESSION_REQUIRED)
     const session = this.#table.findOwned(id.value, caller.principal)
-    if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value))
+    if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value, caller.principal))
     const version = checkVersion(exchange, session)
     if (version !== undefined) return this.#refuse(exchange, version)
     session.close('deleted')
-    const durable = this.#persistence?.mayDeny(id.value)
+    const durable = this.#persistence?.mayDeny(id.value, caller.principal)
     if (durable !== undefined && !(await durable)) return this.#refuse(exchange, STORE_FAILS)
     exchange.respond(200, {}, '')
   }

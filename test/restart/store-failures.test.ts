@@ -14,6 +14,7 @@ import { initialize, notification, rpc } from '../support/mcp-wire.ts'
 import { SDKS } from '../support/sdk-servers.ts'
 import type { SimExchange } from '../support/sim-exchange.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
+import { authenticateByName } from '../support/wire-app.ts'
 import { call, Incarnations } from './incarnations.ts'
 
 const FAILS = { error: { code: -32603, message: expect.stringContaining('stor') } }
@@ -230,6 +231,20 @@ describe('a store that fails', () => {
     const after = line.app.post(id, call())
     await clock.settle()
     expect([after.status, line.store.size]).toEqual([404, 0])
+  })
+
+  test('to a stranger a session whose end the store did not take is an unknown one', async () => {
+    const line = new Incarnations({ authenticate: (request) => authenticateByName(request) })
+    const [ann, bob] = [{ authorization: 'Bearer ann' }, { authorization: 'Bearer bob' }]
+    const id = await line.app.open(ann)
+    line.store.fail('The disk is full.')
+    line.app.delete(id, ann)
+    await line.clock.settle()
+    const stranger = [line.app.post(id, call(), bob), line.app.get(id, bob), line.app.delete(id, bob)]
+    const owner = line.app.post(id, call(), ann)
+    await line.clock.settle()
+    expect(stranger.map(({ status }) => status)).toEqual([404, 404, 404])
+    expect(owner.status).toBe(503)
   })
 
   test('a close that the store never heard of is none: the next process has the session', async () => {
