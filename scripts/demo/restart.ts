@@ -101,7 +101,8 @@ function timeline(): string[] {
     `server  ${shown.map(({ server }) => server).join('')}`,
     `client  ${shown.map(({ client }) => client).join('')}`,
     '',
-    '= it runs, K killed, . it starts again; o the next number, x nobody listens: the call is repeated',
+    'server  = runs, K killed, . starts again',
+    'client  o the next number, x nobody listens: the call is repeated',
     `counted to ${counted} in one session; ${repeated} calls found nobody`,
   ]
 }
@@ -190,7 +191,8 @@ async function fallAsleep(server: Server): Promise<void> {
   const heap: number[] = []
   let state: Counted = { heap: 0, awake: 0, asleep: 0 }
   const picture = (): string[] => [
-    `${PLAN.sessions} sessions come, are used, and fall asleep after ${PLAN.sleepAfter / 1000} s; heap since the start in MB, after a collection`,
+    `${PLAN.sessions} sessions come, are used, and fall asleep after ${PLAN.sleepAfter / 1000} s`,
+    'Heap since the start in MB, after a collection',
     '',
     ...drawChart([{ mark: 'o', values: heap }], {
       samples: PLAN.samples,
@@ -200,6 +202,7 @@ async function fallAsleep(server: Server): Promise<void> {
     '',
     `awake ${state.awake}, asleep ${state.asleep}`,
   ]
+  process.stdout.write('\n')
   const screen = screenFor(picture().length)
   // What is made at first use is there before the chart begins. These say goodbye.
   for (let round = 0; round < 10; round += 1) {
@@ -232,7 +235,7 @@ async function fallAsleep(server: Server): Promise<void> {
   }
   const most = Math.max(...heap)
   const least = heap.at(-1) ?? most
-  if (screen === undefined) process.stdout.write(`\n${picture().join('\n')}\n`)
+  if (screen === undefined) process.stdout.write(`${picture().join('\n')}\n`)
   process.stdout.write(
     `\nheap ${most.toFixed(1)} MB with all awake, ${least.toFixed(1)} MB with all asleep\n`,
   )
