@@ -13,6 +13,9 @@ import { recordToJson } from './stored-record.ts'
 /** How often the process says that it lives, and what may wait is written, in milliseconds. */
 const TICK = 1_000
 
+/** How long a sign of life may be on its way to the store while the process dies, in milliseconds. */
+const STAMP_DELAY = 500
+
 /** A session must be idle for this long to be written as idle, in milliseconds: one that is called every second is not worth it. */
 const SETTLED = 3_000
 
@@ -205,7 +208,7 @@ export class Persistence implements Keeper {
    */
   #times(stored: StoredSession, { epoch, aliveAt }: StoreOwnership, clock: Clock): RestoredTimes {
     const wall = clock.wallTime()
-    const idleSince = stored.idleSince ?? (aliveAt === undefined ? wall : aliveAt + TICK)
+    const idleSince = stored.idleSince ?? (aliveAt === undefined ? wall : aliveAt + TICK + STAMP_DELAY)
     return {
       idleSince: clock.now() - Math.max(0, wall - idleSince),
       serverRequests: epoch * SERVER_REQUESTS_PER_EPOCH,

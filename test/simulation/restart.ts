@@ -304,7 +304,7 @@ class Run {
     if (visitor.goneAt !== undefined && startedAt > visitor.goneAt)
       this.wrong.push(`P3: ${exchange.method} was accepted after the end was told`)
     // A stream does not wait for the store to know of it, an answer does.
-    if (exchange.outcome === 'completed' || closedAt - answeredAt > NOTED)
+    if ((exchange.method === 'POST' && exchange.outcome === 'completed') || closedAt - answeredAt > NOTED)
       visitor.heldUntil = Math.max(visitor.heldUntil, closedAt)
     if (idleSince === undefined || this.#fails) return
     // Deadlines that passed while nothing ran are kept a moment after the start.
