@@ -3,7 +3,7 @@
 /**
  * What went wrong, as a closed set; each code's meaning is stable across releases.
  *
- * - `invalid-factory`: `createServer` returned something that is not a server, or one already in use.
+ * - `invalid-factory`: `createServer` returned something that is not a server, or one already in use, or asked what a pooled one is not told.
  * - `session-closed`: the session ended before the operation could complete.
  * - `limit-exceeded`: a documented limit refused the operation.
  * - `undeliverable`: a message has no connection it could travel on.

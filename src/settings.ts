@@ -230,6 +230,16 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
     ['both', 'legacy', 'modern'],
     'revisions served: with the handshake (legacy), 2026-07-28 (modern)',
   ),
+  instances: choice(
+    'Sessions',
+    ['fresh', 'pooled'],
+    'without handshake: a server for each request, or one for many of a principal',
+  ),
+  maxPooledInstances: integer('Sessions', 1000, 'pooled servers that wait for a request, in all'),
+  maxPooledInstancesPerPrincipal: integer('Sessions', 16, 'pooled servers of one principal that wait'),
+  pooledInstanceIdleTimeout: duration('Sessions', '60s', 'how long a pooled server waits for a request', {
+    infinity: true,
+  }),
 
   responseMode: choice(
     'Streams',
@@ -382,6 +392,13 @@ function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
 /** Settings that say something about sessions, and nothing where there are none. */
 const NEEDING_SESSIONS = ['sessionIdleTimeout', 'sleepAfter', 'maxAwake', 'store'] as const
 
+/** Settings of pooled instances, which say nothing where there are none. */
+const NEEDING_POOLS = [
+  'maxPooledInstances',
+  'maxPooledInstancesPerPrincipal',
+  'pooledInstanceIdleTimeout',
+] as const
+
 /** How long instances may be unused by default where a store keeps their sessions, in milliseconds. */
 const SLEEP_WITH_STORE = 10 * 60_000
 
@@ -402,12 +419,31 @@ export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): voi
       )
     }
   }
+  checkPooled(found)
   const json = found.get('jsonResponse')
   const mode = found.get('responseMode')
   if (json === undefined || mode === undefined || json.value !== true || mode.value === 'json') return
   if (mode.origin !== 'default' && mode.origin === json.origin) {
     throw new RangeError(
       `${json.name} asks for JSON, but ${mode.name} is ${format(mode.value)}: they contradict each other. Leave one out`,
+    )
+  }
+}
+
+function checkPooled(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  const instances = found.get('instances')
+  const eras = found.get('protocolEras')
+  if (instances?.value === 'pooled') {
+    if (eras?.value !== 'legacy') return
+    throw new RangeError(
+      `${instances.name} 'pooled' and ${eras.name} 'legacy' exclude each other: only requests without a handshake share instances, a session has its own. Leave one out`,
+    )
+  }
+  for (const key of NEEDING_POOLS) {
+    const other = found.get(key)
+    if (other === undefined || other.origin === 'default') continue
+    throw new RangeError(
+      `${other.name} needs ${instances?.name ?? 'instances'} 'pooled': without it no instance waits for a request. Set that, or leave this out`,
     )
   }
 }

@@ -221,6 +221,9 @@ export type ResponseMode = 'auto' | 'sse' | 'json'
 /** Which eras an endpoint serves: those with the `initialize` handshake (`legacy`), those without (`modern`), or both. */
 export type ProtocolEras = 'both' | 'legacy' | 'modern'
 
+/** Whether a server of the `modern` era serves one request (`fresh`), or may serve many of one principal (`pooled`). */
+export type InstanceMode = 'fresh' | 'pooled'
+
 /** What happens when a session's GET stream is opened while one is open: the newcomer takes over, or gets 409. */
 export type StandaloneStreamMode = 'takeover' | 'reject'
 
@@ -283,6 +286,19 @@ export interface SessionOptions {
    * cannot speak 2026-07-28.
    */
   protocolEras?: ProtocolEras
+  /**
+   * Where there is no handshake (2026-07-28): whether `createServer` is called for each request (`fresh`, the default), or its servers may
+   * serve many requests of one principal, one after another (`pooled`). Then it is told nothing of a request: reading `authInfo`,
+   * `requestInfo`, `session.principal` or `session.client` of its context throws. What a closure in it holds is shared by a principal's
+   * requests, and by all anonymous ones.
+   */
+  instances?: InstanceMode
+  /** With `pooled`: instances that wait for a request, in all; default 1,000. */
+  maxPooledInstances?: number
+  /** With `pooled`: instances that wait for a request of the same principal; default 16. */
+  maxPooledInstancesPerPrincipal?: number
+  /** With `pooled`: how long an instance waits for a request before it is let go; default 60 s. */
+  pooledInstanceIdleTimeout?: Duration
   /** How POSTs are answered; default `auto`. */
   responseMode?: ResponseMode
   /** `true` is `responseMode: 'json'`, under the name the official SDKs know. */

@@ -36,6 +36,8 @@ export interface ModernPost {
   readonly id: RequestId | null
   /** The revision it names. */
   readonly requested: string
+  /** What the classifier found, as the SDK wants it with the message. */
+  readonly classification: unknown
 }
 
 /** Which era a POST belongs to, or what is wrong with its claim. */
@@ -77,8 +79,9 @@ export function decideEra(
     const { httpStatus: status, code, message, data } = outcome.kind === 'reject' ? outcome : NOT_POSTED
     return { kind: 'rejected', refusal: { status, code, message, data, id } }
   }
-  const requested = outcome.classification.revision ?? version ?? 'unknown'
-  return { kind: 'modern', post: { body, message: first.message, id, requested } }
+  const { classification } = outcome
+  const requested = classification.revision ?? version ?? 'unknown'
+  return { kind: 'modern', post: { body, message: first.message, id, requested, classification } }
 }
 
 /** What tells a client which revisions are served. Clients that try the newest first take it as the cue for the handshake. */

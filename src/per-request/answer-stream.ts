@@ -1,4 +1,4 @@
-/** One SSE answer of the official handler, passed on: keep-alive, and the bounds on what its peer has not read. */
+/** One SSE answer: keep-alive, and the bounds on what its peer has not read. */
 
 import { Deadline } from '../deadlines.ts'
 import type { Exchange } from '../http/exchange.ts'
@@ -10,9 +10,6 @@ import { UnsentWatch } from '../stream/unsent-watch.ts'
 /** How a stream ended. `unanswered`: the server closed it without a response. */
 export type StreamEnd = RequestOutcome | 'unanswered' | 'too-large'
 
-/** How the SDK begins the frame of a message. */
-const FRAME_START = 'event: message\ndata: '
-
 /** The members of a response that come before the one that tells which kind it is, in any order; frames of the SDK hold one line of JSON. */
 const RESPONSE =
   /^(?:event: message\ndata: )?\{(?:"jsonrpc":"2\.0",|"id":(?:"(?:[^"\\]|\\.)*"|[-+.\deE]+|null),)*"(result|error)":/
@@ -21,16 +18,6 @@ const RESPONSE =
 export function outcomeOf(message: string): 'ok' | 'error' | undefined {
   const kind = RESPONSE.exec(message)?.[1]
   return kind === undefined ? undefined : kind === 'result' ? 'ok' : 'error'
-}
-
-/** The response in the body of a stream, whatever was said before it; undefined when it ends without one. */
-export async function responseIn(body: ReadableStream<Uint8Array>): Promise<string | undefined> {
-  const reader = body.getReader()
-  for (let read = await reader.read(); !read.done; read = await reader.read()) {
-    const frame = new TextDecoder().decode(read.value)
-    if (outcomeOf(frame) !== undefined) return frame.slice(FRAME_START.length).trimEnd()
-  }
-  return undefined
 }
 
 /** One SSE response. Its head goes out with the first frame, or by {@link AnswerStream.flush}: the SDK opens no stream without a frame. */
@@ -69,19 +56,23 @@ export class AnswerStream extends Deadline {
       while (!this.#exchange.closed) {
         const { done, value } = await reader.read()
         if (done || this.#exchange.closed) break
-        // The SDK does not wait for its readers: only a bound keeps a slow one from filling the memory.
-        if (this.#exchange.unsentBytes > options.maxStreamBuffer) this.#destroy()
         if (value.byteLength > options.maxMessageSize) return 'too-large'
         // The SDK makes every frame whole.
         const frame = new TextDecoder().decode(value)
         end = outcomeOf(frame) ?? end
-        this.#write(frame)
+        this.send(frame)
       }
     } catch {
       // A body that fails is one that ends without a response.
     }
     if (this.#cut) return 'aborted'
     return end === 'unanswered' && this.#exchange.closed ? 'cancelled' : end
+  }
+
+  /** Writes one frame. Nobody waits for its readers: only a bound keeps a slow one from filling the memory. */
+  send(frame: string): void {
+    if (this.#exchange.unsentBytes > this.#runtime.options.maxStreamBuffer) this.#destroy()
+    this.#write(frame)
   }
 
   /** Sends the head while there is nothing to send with it. */

@@ -1,5 +1,7 @@
 /** One request or notification without a handshake, from its admission to the end of its exchange. */
 
+import { CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY } from '@modelcontextprotocol/server'
+
 import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
@@ -10,9 +12,13 @@ import { callFactory } from '../session/instance.ts'
 import type { Refusal } from '../session/refusal.ts'
 import { NOT_CREATED, TOOK_TOO_LONG } from '../session/refusals.ts'
 import type { Runtime } from '../session/runtime.ts'
-import type { McpServerLike } from '../types.ts'
+import { isObject } from '../session/session-record.ts'
+import type { Answer } from './answer.ts'
 import type { AnswerStream } from './answer-stream.ts'
+import { type InstancePool, PooledInstance } from './instance-pool.ts'
 import { RequestContext } from './request-context.ts'
+import type { RequestTransport } from './request-transport.ts'
+import { ServerLease } from './server-lease.ts'
 
 /** The method whose answer is a stream of announcements: it runs for as long as the client listens, so nobody waits for its end. */
 const LISTEN = 'subscriptions/listen'
@@ -28,23 +34,36 @@ export class PerRequestCall {
   refusal: Refusal | undefined
   /** Its answer, once that is a stream. */
   stream: AnswerStream | undefined
+  /** What becomes of it, once it is handed over. */
+  answer: Answer | undefined
+  /** Between it and its server, once they are connected. */
+  transport: RequestTransport | undefined
   readonly #runtime: Runtime
-  readonly #context: RequestContext
-  #building: Promise<McpServerLike | undefined> | undefined
+  readonly #pool: InstancePool | undefined
+  /** Of a server of its own. */
+  readonly #context: RequestContext | undefined
+  #building: Promise<ServerLease | undefined> | undefined
   #giveUpBuilding: (() => void) | undefined
-  #server: McpServerLike | undefined
+  #lease: ServerLease | undefined
+  /** Whether its server may serve others: it did what it was asked to, and nothing else happened. */
+  #reusable = false
+  #spoiled = false
   #stopped = false
   #started: number | undefined
   #announced = false
   #ended = false
 
-  constructor(runtime: Runtime, exchange: Exchange, caller: Caller, post: ModernPost) {
+  constructor(runtime: Runtime, exchange: Exchange, caller: Caller, post: ModernPost, pool?: InstancePool) {
     this.#runtime = runtime
     this.exchange = exchange
     this.caller = caller
     this.post = post
     this.listens = post.message.method === LISTEN
-    this.#context = new RequestContext(exchange, caller, post, runtime.options.maxSessionDataSize)
+    this.#pool = pool
+    this.#context =
+      pool === undefined
+        ? new RequestContext(exchange, caller, post, runtime.options.maxSessionDataSize)
+        : undefined
   }
 
   /** Whether something ended it before its answer did. */
@@ -53,7 +72,7 @@ export class PerRequestCall {
   }
 
   /** The author's server, built when first asked for; undefined when there will be none, with the reason in `refusal`. Never rejects. */
-  server(): Promise<McpServerLike | undefined> {
+  server(): Promise<ServerLease | undefined> {
     this.#building ??= this.#build()
     return this.#building
   }
@@ -81,7 +100,7 @@ export class PerRequestCall {
   end(outcome: RequestOutcome): void {
     if (this.#ended) return
     this.#ended = true
-    this.#context.end()
+    this.#context?.end()
     if (this.#started === undefined) return
     const { clock, hub, load } = this.#runtime
     if (!this.listens) load.ended()
@@ -99,10 +118,20 @@ export class PerRequestCall {
     })
   }
 
-  /** The official handler is done with the server, or never took it. */
+  /** The server did its part; `well` when it may do so for others. */
+  answered(well: boolean): void {
+    this.#reusable = well
+  }
+
+  /** Its server is not what it was: nobody else gets it. */
+  spoil(): void {
+    this.#spoiled = true
+  }
+
+  /** The server is not needed any more, or never was taken. */
   letServerGo(): void {
-    this.#context.instanceLetGo()
-    this.#closeServer()
+    this.#context?.instanceLetGo()
+    this.#releaseServer()
   }
 
   /** The client went away: closing the response is cancellation (transports, 2026-07-28). */
@@ -111,16 +140,45 @@ export class PerRequestCall {
     this.stop()
   }
 
-  /** Ends the call from our side. An answer that is streaming already ends by itself when its server is closed. */
+  /** Ends the call from our side. */
   stop(refusal?: Refusal): void {
     if (this.#stopped) return
     this.#stopped = true
     this.refusal ??= refusal
     this.#giveUpBuilding?.()
-    this.#closeServer()
+    // Those who listen are told by the official handler, whose stream ends by itself.
+    if (this.stream === undefined || !this.listens) this.answer?.disconnected()
+    this.#releaseServer()
   }
 
-  #build(): Promise<McpServerLike | undefined> {
+  #build(): Promise<ServerLease | undefined> {
+    const pool = this.#pool
+    if (pool === undefined) return this.#built(() => this.#ownServer())
+    const { principal } = this.caller
+    const lent = this.#mayShare() ? pool.take(principal) : undefined
+    if (lent === undefined) return this.#built(() => pool.build(principal))
+    this.#lease = lent
+    return Promise.resolve(lent)
+  }
+
+  async #ownServer(): Promise<ServerLease> {
+    return new ServerLease(await callFactory(this.#runtime, this.#context as RequestContext))
+  }
+
+  /**
+   * Whether its server may have served others before, and may serve others after it. The SDK keeps what a request says of its client until
+   * the next one says something else, so each has to; and nobody tells when the handler of a notification is done.
+   */
+  #mayShare(): boolean {
+    const { authInfo, principal } = this.caller
+    if (this.post.id === null || (authInfo !== undefined && principal === undefined)) return false
+    const meta = this.post.message.params?.['_meta']
+    return (
+      isObject(meta) && isObject(meta[CLIENT_INFO_META_KEY]) && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
+    )
+  }
+
+  #built(build: () => Promise<ServerLease>): Promise<ServerLease | undefined> {
     const { deadlines, options, log } = this.#runtime
     return new Promise((resolve) => {
       const timeout = new DeadlineCall(() => {
@@ -135,14 +193,14 @@ export class PerRequestCall {
       if (this.#stopped) return giveUp()
       this.#giveUpBuilding = giveUp
       deadlines.arm(timeout, options.initializeTimeout)
-      callFactory(this.#runtime, this.#context).then(
-        (server) => {
-          this.#server = server
+      build().then(
+        (lease) => {
+          this.#lease = lease
           // Whoever asked may have gone while the factory worked.
-          if (this.#stopped) return this.#closeServer()
+          if (this.#stopped) return this.#releaseServer()
           deadlines.disarm(timeout)
           this.#giveUpBuilding = undefined
-          resolve(server)
+          resolve(lease)
         },
         (thrown: unknown) => {
           // The client is not told what the author's code says; the log is.
@@ -153,17 +211,22 @@ export class PerRequestCall {
     })
   }
 
-  #closeServer(): void {
-    const server = this.#server
-    this.#server = undefined
-    if (server === undefined) return
-    const failed = (thrown: unknown): void =>
-      this.#runtime.log.warn('the server threw while it was closed', { error: messageOf(thrown) })
-    try {
-      server.close().catch(failed)
-    } catch (thrown) {
-      failed(thrown)
+  /** A server of its own is closed. One of the pool is disconnected, and goes back to it when nothing happened to it. */
+  #releaseServer(): void {
+    const lease = this.#lease
+    this.#lease = undefined
+    if (lease === undefined) return
+    lease.onConnect = undefined
+    if (!(lease instanceof PooledInstance)) {
+      lease.close(this.#runtime)
+      // A server that forgets its transport must not keep its handlers waiting.
+      this.transport?.close()
+      return
     }
+    this.transport?.close()
+    const shared = this.#reusable && !this.#spoiled && !this.#stopped && this.#mayShare()
+    if (shared && this.#pool !== undefined) this.#pool.give(lease)
+    else lease.discard(this.#runtime)
   }
 }
 

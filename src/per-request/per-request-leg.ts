@@ -1,24 +1,27 @@
-/** The era without handshake and sessions: every POST is answered by a server of its own, through the official v2 handler. */
+/**
+ * The era without handshake and sessions: every POST is answered by a server of its own. The official v2 handler checks the request and
+ * prepares the server; when it connects the server, the call takes both from it.
+ */
 
 import type { McpHttpHandler, ServerEvent } from '@modelcontextprotocol/server'
 
-import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { type ModernPost, unsupportedRevision } from '../http/era.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
-import type { RequestOutcome, StreamKind } from '../session/events.ts'
 import type { Caller } from '../session/http-front.ts'
 import { type Refusal, SHUTTING_DOWN } from '../session/refusal.ts'
 import type { Runtime } from '../session/runtime.ts'
 import { isObject } from '../session/session-record.ts'
-import { sseEvent } from '../stream/sse.ts'
-import { UnsentWatch } from '../stream/unsent-watch.ts'
 import type { McpServerLike, ResponseMode } from '../types.ts'
-import { AnswerStream, outcomeOf, responseIn } from './answer-stream.ts'
+import { Answer, sendWhole } from './answer.ts'
+import { HandlerRequest } from './handler-request.ts'
+import { InstancePool } from './instance-pool.ts'
 import { PerRequestCall } from './per-request-call.ts'
+import { RequestTransport } from './request-transport.ts'
 import { importedSdk, type Sdk, sdkOf } from './sdk.ts'
+import type { Connect, ServerLease } from './server-lease.ts'
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' } as const
 
@@ -29,16 +32,6 @@ const FULL: Refusal = {
   cause: 'full',
   headers: { 'Retry-After': '10' },
 }
-
-const SERVER_CLOSED: Refusal = {
-  status: 500,
-  code: JsonRpcErrorCode.INTERNAL_ERROR,
-  message: 'Internal error: the server closed its connection',
-  cause: 'internal',
-}
-
-/** How the official handler answers a call whose server closed its connection; nobody else uses that status. */
-const CONNECTION_CLOSED = 499
 
 /** What the factory throws into the official handler when there is no server: the refusal is known by then. */
 class NoServer extends Error {}
@@ -53,15 +46,17 @@ export class PerRequestLeg {
   #strict: McpHttpHandler | undefined
   /** Every call until its exchange is over. */
   readonly #calls = new Set<PerRequestCall>()
-  readonly #byRequest = new WeakMap<Request, PerRequestCall>()
   readonly #byPrincipal = new Map<string, number>()
   /** The copy of the SDK whose servers the factory builds; known after the first. */
   #sdk: Sdk | 'none' | undefined
+  /** Where instances serve more than one request. */
+  readonly #pool: InstancePool | undefined
   #streams = 0
   #draining = false
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime
+    this.#pool = runtime.options.instances === 'pooled' ? new InstancePool(runtime) : undefined
   }
 
   /** Takes no further calls; those that run go on. */
@@ -75,6 +70,7 @@ export class PerRequestLeg {
     for (const call of [...this.#calls]) if (!call.listens) call.stop(SHUTTING_DOWN)
     await this.#handler?.close()
     for (const call of [...this.#calls]) call.stop(SHUTTING_DOWN)
+    this.#pool?.close()
   }
 
   /** Serves one POST. Resolves when it is answered, or with what it is to be refused with. */
@@ -95,7 +91,7 @@ export class PerRequestLeg {
     }
     const limit = this.#limitReached(caller.principal)
     if (limit !== undefined) return { ...FULL, option: limit, id }
-    const call = new PerRequestCall(this.#runtime, exchange, caller, post)
+    const call = new PerRequestCall(this.#runtime, exchange, caller, post, this.#pool)
     this.#admit(call)
     try {
       const refusal = await this.#answer(call, mode)
@@ -110,187 +106,97 @@ export class PerRequestLeg {
   async refuseHandshake(exchange: Exchange, body: unknown): Promise<void> {
     this.#strict ??= importedSdk.createMcpHandler(noServer, { legacy: 'reject' })
     const response = await this.#strict.fetch(exchange.request, { parsedBody: body })
-    await this.#respond(exchange, response)
+    const headers = responseHeaders(response, 'createMcpHandler')
+    sendWhole(this.#runtime, exchange, response.status, headers, await response.text())
   }
 
   async #answer(call: PerRequestCall, mode: ResponseMode): Promise<Refusal | undefined> {
-    const { exchange, post } = call
+    const { post } = call
     let sdk = this.#sdk
     if (sdk === undefined) {
-      const server = await call.server()
-      if (server === undefined) return call.refusal
-      sdk = this.#recognize(server)
+      const lease = await call.server()
+      if (lease === undefined) return call.refusal
+      sdk = this.#recognize(lease.server)
     }
     if (sdk === 'none') return this.#notSpoken(post)
     call.start()
-    this.#byRequest.set(exchange.request, call)
-    const answering = this.#handlerOf(sdk).fetch(exchange.request, {
-      authInfo: call.caller.authInfo,
-      parsedBody: post.body,
-    })
-    let stream: AnswerStream | undefined
-    if (!(await this.#inTime(answering, mode)) && !exchange.closed && !call.stopped) {
-      stream = this.#openStream(call)
-      stream.flush()
-    }
-    const response = await answering
-    // The official handler is done with the server of one who only listens.
-    if (call.listens) call.letServerGo()
-    const refusal = call.refusal ?? (response.status === CONNECTION_CLOSED ? SERVER_CLOSED : undefined)
-    if (refusal !== undefined || exchange.closed) {
-      response.body?.cancel().catch(() => {})
-      if (stream === undefined) return refusal
-      const message = refusal && errorBody(refusal.code, refusal.message, post.id)
-      this.#endStream(call, stream, 'aborted', message)
-    } else if (response.body !== null && response.headers.get('content-type') === 'text/event-stream') {
-      if (mode === 'json' && !call.listens) return this.#answerWhole(call, response.body)
-      stream ??= this.#openStream(call)
-      await this.#pump(call, stream, response.body)
-    } else if (stream !== undefined || (mode === 'sse' && response.status === 200)) {
-      const text = await response.text()
-      const sent = this.#fits(text) ? text : this.#tooLarge(post)
-      this.#endStream(call, stream ?? this.#openStream(call), outcomeOf(sent) ?? 'ok', sent)
-    } else call.end((await this.#respond(exchange, response, post)) ? 'ok' : 'error')
-    return undefined
+    return await this.#ask(call, mode, this.#handlerOf(sdk))
   }
 
-  /** Sends what a stream comes to as one JSON body; what was said on the way is dropped, as `responseMode: 'json'` has it. */
-  async #answerWhole(call: PerRequestCall, body: ReadableStream<Uint8Array>): Promise<Refusal | undefined> {
-    const text = await responseIn(body)
-    if (text === undefined) return call.refusal ?? SERVER_CLOSED
-    const whole = await this.#respond(call.exchange, new Response(text, { headers: JSON_HEADERS }), call.post)
-    call.end(whole ? 'ok' : 'error')
-    return undefined
-  }
-
-  /**
-   * Waits for the answer for as long as it may become one JSON body. In `auto` the status of an error counts for more than an early
-   * head, but proxies cut what sends nothing for a minute: after one keep-alive interval a stream is opened that can show that it lives.
-   */
-  #inTime(answering: Promise<Response>, mode: ResponseMode): Promise<boolean> {
-    const { deadlines, options } = this.#runtime
-    if (mode === 'json') return Promise.resolve(true)
+  /** Resolves when the call is answered, or with what it is to be refused with. */
+  #ask(call: PerRequestCall, mode: ResponseMode, handler: McpHttpHandler): Promise<Refusal | undefined> {
     return new Promise((resolve) => {
-      const deadline = new DeadlineCall(() => resolve(false))
-      deadlines.arm(deadline, mode === 'sse' ? options.jsonResponseWindow : options.keepAliveInterval)
-      const there = (): void => {
-        deadlines.disarm(deadline)
-        resolve(true)
-      }
-      answering.then(there, there)
+      const answer = new Answer(this.#runtime, call, mode, this.#nextStream, resolve)
+      call.answer = answer
+      answer.begin()
+      handler
+        .fetch(HandlerRequest.of(call), { authInfo: call.caller.authInfo, parsedBody: call.post.body })
+        .then((response) => answer.responded(response))
+        .catch((thrown: unknown) => answer.failed(thrown))
     })
   }
 
-  /** Sends a whole answer; tells whether it was a result. */
-  async #respond(exchange: Exchange, response: Response, post?: ModernPost): Promise<boolean> {
-    const { deadlines, options } = this.#runtime
-    const text = await response.text()
-    if (exchange.closed) return false
-    const tooLarge = !this.#fits(text)
-    if (tooLarge) exchange.respond(200, JSON_HEADERS, this.#tooLarge(post))
-    else exchange.respond(response.status, responseHeaders(response, 'createMcpHandler'), text)
-    const over = exchange.onclose
-    if (!exchange.closed) {
-      const watch = new UnsentWatch(deadlines, options.unsentTimeout, exchange, exchange)
-      exchange.onclose = (completed) => {
-        watch.stop()
-        over?.(completed)
-      }
-      watch.completed()
-    }
-    return response.ok && !tooLarge && outcomeOf(text) !== 'error'
-  }
-
-  #openStream(call: PerRequestCall): AnswerStream {
-    const { hub, clock } = this.#runtime
+  readonly #nextStream = (): number => {
     this.#streams += 1
-    const stream = new AnswerStream(this.#runtime, call.exchange, this.#streams)
-    call.stream = stream
-    if (hub.active) {
-      hub.emit({
-        type: 'stream.opened',
-        time: clock.wallTime(),
-        session: undefined,
-        stream: stream.number,
-        kind: kindOf(call),
-      })
-    }
-    return stream
-  }
-
-  async #pump(call: PerRequestCall, stream: AnswerStream, body: ReadableStream<Uint8Array>): Promise<void> {
-    const end = await stream.pump(body)
-    if (end === 'unanswered') {
-      const { code, message } = call.refusal ?? SERVER_CLOSED
-      this.#endStream(call, stream, 'aborted', errorBody(code, message, call.post.id))
-    } else if (end === 'too-large') {
-      stream.stop()
-      this.#endStream(call, stream, 'error', this.#tooLarge(call.post))
-    } else this.#endStream(call, stream, end)
-  }
-
-  #endStream(call: PerRequestCall, stream: AnswerStream, outcome: RequestOutcome, message?: string): void {
-    const { hub, clock } = this.#runtime
-    stream.end(message === undefined ? undefined : sseEvent(message))
-    call.end(outcome)
-    if (!hub.active) return
-    hub.emit({
-      type: 'stream.closed',
-      time: clock.wallTime(),
-      session: undefined,
-      stream: stream.number,
-      kind: kindOf(call),
-      durationMs: clock.now() - stream.openedAt,
-    })
-  }
-
-  #fits(text: string): boolean {
-    const { maxMessageSize } = this.#runtime.options
-    return text.length <= maxMessageSize / 3 || Buffer.byteLength(text) <= maxMessageSize
-  }
-
-  #tooLarge(post: ModernPost | undefined): string {
-    return errorBody(
-      JsonRpcErrorCode.INTERNAL_ERROR,
-      `The answer is larger than maxMessageSize (${this.#runtime.options.maxMessageSize} bytes)`,
-      post?.id,
-    )
+    return this.#streams
   }
 
   #handlerOf(sdk: Sdk): McpHttpHandler {
-    this.#handler ??= sdk.createMcpHandler((context) => this.#serverOf(context.requestInfo), {
-      legacy: 'reject',
-      // Keep-alives and bounds are ours, on one clock; the number of subscriptions is bounded with all other calls.
-      keepAliveMs: 0,
-      maxSubscriptions: Number.POSITIVE_INFINITY,
-      bus: {
-        publish: (event) => {
-          for (const listener of this.listeners) listener(event)
+    this.#handler ??= sdk.createMcpHandler(
+      (context) => this.#serverOf(HandlerRequest.callOf(context.requestInfo)),
+      {
+        legacy: 'reject',
+        // Keep-alives and bounds are ours, on one clock; the number of subscriptions is bounded with all other calls.
+        keepAliveMs: 0,
+        maxSubscriptions: Number.POSITIVE_INFINITY,
+        bus: {
+          publish: (event) => {
+            for (const listener of this.listeners) listener(event)
+          },
+          subscribe: (listener) => {
+            this.listeners.add(listener)
+            return () => this.listeners.delete(listener)
+          },
         },
-        subscribe: (listener) => {
-          this.listeners.add(listener)
-          return () => this.listeners.delete(listener)
+        onerror: (error) => {
+          if (!(error instanceof NoServer))
+            this.#runtime.log.debug('a request without handshake failed', { error: messageOf(error) })
         },
       },
-      onerror: (error) => {
-        if (!(error instanceof NoServer))
-          this.#runtime.log.debug('a request without handshake failed', { error: messageOf(error) })
-      },
-    })
+    )
     return this.#handler
   }
 
   /** What the official handler gets for a request. It was promised a server of the SDK's own. */
-  async #serverOf(request: Request | undefined): Promise<never> {
-    const call = request === undefined ? undefined : this.#byRequest.get(request)
-    const server = await call?.server()
-    if (call === undefined || server === undefined) throw new NoServer()
-    if (sdkOf(server) !== this.#sdk) {
+  async #serverOf(call: PerRequestCall | undefined): Promise<never> {
+    const lease = await call?.server()
+    if (call === undefined || lease === undefined) throw new NoServer()
+    if (sdkOf(lease.server) !== this.#sdk) {
       // A factory may build this and that.
       call.stop(this.#notSpoken(call.post))
       throw new NoServer()
     }
-    return server as never
+    lease.onConnect = (connect) => this.#takeOver(call, lease, connect)
+    return lease.server as never
+  }
+
+  /** The request passed the official handler's checks, and its server is ready to be connected. Never resolves: the handler has done its part. */
+  async #takeOver(call: PerRequestCall, lease: ServerLease, connect: Connect): Promise<void> {
+    const { answer, post, caller, exchange } = call
+    if (answer === undefined || call.stopped) throw new NoServer()
+    const transport = new RequestTransport(answer, post.message, lease.innerId)
+    call.transport = transport
+    await connect(transport)
+    // Whoever asked may have gone meanwhile; the handler closes what it prepared.
+    if (call.stopped) throw new NoServer()
+    const extra = {
+      classification: post.classification,
+      request: exchange.request,
+      authInfo: caller.authInfo,
+    }
+    transport.deliver(extra)
+    if (post.id === null) answer.acknowledged()
+    await new Promise<never>(() => {})
   }
 
   #recognize(server: McpServerLike): Sdk | 'none' {
@@ -360,10 +266,6 @@ export class PerRequestLeg {
       call.end(call.stream?.cut === true ? 'aborted' : 'cancelled')
     }
   }
-}
-
-function kindOf(call: PerRequestCall): StreamKind {
-  return call.listens ? 'listen' : 'post'
 }
 
 function noServer(): never {

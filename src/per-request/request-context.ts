@@ -17,7 +17,7 @@ import type {
 } from '../types.ts'
 
 /** An abort signal that nobody pays for who does not read it. */
-class LazySignal {
+export class LazySignal {
   #controller: AbortController | undefined
   #aborted = false
 
@@ -74,7 +74,7 @@ class RequestSession implements SessionContext {
 }
 
 /** Where there are no sessions nothing sleeps. */
-const NEVER_SLEEPS: KeepAwake = { release() {}, [Symbol.dispose]() {} }
+export const NEVER_SLEEPS: KeepAwake = { release() {}, [Symbol.dispose]() {} }
 
 /** The factory's context. */
 export class RequestContext implements ServerContext {
