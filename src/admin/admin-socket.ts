@@ -155,6 +155,8 @@ export class AdminSocket {
         return answer(response, 200, detailsOf(handle, searchParams.get('data') === 'true'))
       const info = infoOf(handle)
       handle.close('admin')
+      // What is said to be closed must not come back with a restart.
+      await handle.ended
       return answer(response, 200, info)
     } catch (error) {
       if (response.headersSent) response.destroy()

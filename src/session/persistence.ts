@@ -145,7 +145,7 @@ export class Persistence implements Keeper {
       },
       this.#giveUp.signal,
     )
-    const restored = await this.#load(host, ownership)
+    const restored = await this.#loadUntilDone(host, ownership, waits)
     if (!this.#loading) return
     const waited = this.#state === 'waiting'
     this.#state = 'ready'
@@ -153,11 +153,38 @@ export class Persistence implements Keeper {
     if (restored > 0 || waited) host.log.info('the session store is open', { sessions: restored })
   }
 
-  async #load(host: PersistenceHost, ownership: StoreOwnership): Promise<number> {
+  /** A store that fails while it is read is read again when it may work: requests are refused meanwhile. */
+  async #loadUntilDone(host: PersistenceHost, ownership: StoreOwnership, waits: () => void): Promise<number> {
+    const byKey = new Map<string, Session>()
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#load(host, ownership, byKey)
+      } catch (thrown) {
+        if (!this.#loading) return 0
+        if (attempt === 1)
+          host.log.error('the session store could not be read; it is tried again until it can', {
+            error: thrown,
+            message: messageOf(thrown),
+          })
+        for (const session of byKey.values()) session.close('shutdown')
+        byKey.clear()
+        this.#idling.clear()
+        this.#state = 'waiting'
+        waits()
+        await new Promise<void>((resolve) => host.deadlines.arm(new DeadlineCall(resolve), TICK))
+        if (!this.#loading) return 0
+      }
+    }
+  }
+
+  async #load(
+    host: PersistenceHost,
+    ownership: StoreOwnership,
+    byKey: Map<string, Session>,
+  ): Promise<number> {
     const { clock, eventLog, log } = host
     const wall = clock.wallTime()
     this.#wallOffset = wall - clock.now()
-    const byKey = new Map<string, Session>()
     for await (const batch of this.#store.load()) {
       if (!this.#loading) break
       for (const stored of batch) {
@@ -266,6 +293,22 @@ export class Persistence implements Keeper {
 
   idle(session: Session): void {
     this.#idling.add(session)
+  }
+
+  /**
+   * Tells the store that a session is about to be used for longer than one answer; undefined when it knows. Whoever is told that a stream
+   * is open must not lose the session in a crash because the store took it for idle. Should nothing come of it, the tick says so.
+   */
+  expectUse(session: Session): Promise<void> | undefined {
+    if (!session.storedBusy) {
+      this.busy(session)
+      this.#idling.add(session)
+    }
+    return this.#writing.size === 0 ? undefined : this.#writing.get(session)?.catch(() => {})
+  }
+
+  ended(session: Session): Promise<boolean> | undefined {
+    return this.#ending.size === 0 ? undefined : this.#ending.get(session.key)?.durable
   }
 
   forget(session: Session): void {

@@ -47,6 +47,8 @@ export interface Keeper {
   idle(session: Session): void
   /** The session ended. */
   forget(session: Session): void
+  /** Whether the end of a session that was forgotten is durable; undefined when it is. Resolves with false when the store does not take it. */
+  ended(session: Session): Promise<boolean> | undefined
   /** The session goes to sleep with its process. */
   leave(session: Session): void
 }

@@ -402,6 +402,13 @@ export class StreamableHTTPSessionManager {
     if (session === undefined) return this.#refuse(exchange, await this.#gone(id.value, caller.principal))
     const hold = session.clock.holdProvisionally('stream')
     exchange.onclose = () => hold.release()
+    const told = this.#persistence?.expectUse(session)
+    if (told !== undefined) {
+      await told
+      if (session.state !== 'open')
+        return this.#refuse(exchange, await this.#gone(id.value, caller.principal))
+      if (exchange.closed) return
+    }
     const lastEventId = singleValue(exchange.header('last-event-id'))
     const refusal =
       checkVersion(exchange, session) ??

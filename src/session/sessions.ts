@@ -173,6 +173,24 @@ export class SessionHandle {
     })
   }
 
+  /**
+   * Resolves when the session has ended, and with a store when a restart will not bring it back.
+   * @throws SojournError `store-unavailable` when the store does not take the end; it is tried again, but a restart before may bring the
+   * session back
+   */
+  get ended(): Promise<void> {
+    const { signal, runtime } = this.#session
+    const durable = async (): Promise<void> => {
+      if ((await runtime.keeper?.ended(this.#session)) === false)
+        throw new SojournError('store-unavailable', 'The session has ended, but the store does not take it')
+    }
+    if (signal.aborted) return durable()
+    const ended = new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+    return ended.then(durable)
+  }
+
   /** Ends the session. Returns false when it had ended before. */
   close(reason: CloseReason = 'admin'): boolean {
     if (this.#session.state === 'closed') return false
