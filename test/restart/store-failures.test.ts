@@ -368,6 +368,38 @@ describe('a store that another process has', () => {
   })
 })
 
+describe('a session that was idle for long', () => {
+  test('has no open GET for its client before the store knows that it is used', async () => {
+    const line = new Incarnations()
+    const { app, clock } = line
+    const id = await app.open()
+    await clock.advance(10_000)
+    const release = line.hold()
+    const stream = app.get(id)
+    await clock.settle()
+    expect(stream.answeredAt).toBeUndefined()
+    release()
+    await clock.settle()
+    expect(stream.status).toBe(200)
+  })
+
+  test('that is ended by its author is ended for good when `ended` resolves', async () => {
+    const line = new Incarnations()
+    const { app, clock } = line
+    const handle = app.manager.sessions.get(await app.open())
+    const release = line.hold()
+    let ended = false
+    void handle?.ended.then(() => (ended = true))
+    await clock.settle()
+    handle?.close()
+    await clock.settle()
+    expect(ended).toBe(false)
+    release()
+    await clock.settle()
+    expect([ended, line.store.size]).toEqual([true, 0])
+  })
+})
+
 describe('at the start', () => {
   test('requests that come while sessions are loaded wait for them', async () => {
     const line = new Incarnations()
@@ -406,6 +438,46 @@ describe('at the start', () => {
     await within(closed, 'close()')
     await line.clock.settle()
     expectUnavailable(early)
+  })
+
+  test('a store that fails while it is read is read again: 503 until then, and every session once', async () => {
+    const line = new Incarnations()
+    const ids = [await line.app.open(), await line.app.open()]
+    await line.stop()
+    let failures = 2
+    const unreliable = new Incarnations(
+      {},
+      () => ({}),
+      {},
+      () => {
+        const store = line.store.successor()
+        return new Proxy(store, {
+          get(target, name) {
+            const member: unknown = Reflect.get(target, name)
+            if (name !== 'load') return typeof member === 'function' ? member.bind(target) : member
+            return async function* load() {
+              for await (const batch of store.load()) {
+                yield batch.slice(0, 1)
+                if (failures-- > 0) throw new Error('the disk did not answer')
+                yield batch.slice(1)
+              }
+            }
+          },
+        })
+      },
+    )
+    const { app, clock } = unreliable
+    await clock.settle()
+    await within(app.manager.opened, 'opened')
+    expect([app.manager.ready, app.manager.sessions.size]).toEqual([false, 0])
+    const early = app.post(ids[0], call())
+    await clock.settle()
+    expectUnavailable(early)
+    await clock.advance(2100)
+    expect([app.manager.ready, app.manager.sessions.size]).toEqual([true, 2])
+    const answers = ids.map((id) => app.post(id, call()))
+    await clock.settle()
+    expect(answers.map(({ status }) => status)).toEqual([200, 200])
   })
 
   test('a record that cannot be read is left out with a line in the log; the others are there', async () => {
