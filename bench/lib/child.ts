@@ -5,16 +5,28 @@ import { onCore } from './cores.ts'
 import type { Answer, Question } from '../shared/ipc.ts'
 import type { Ready } from '../shared/types.ts'
 
+/** A measured process, whatever it is written in. */
+export interface Process {
+  /** The TCP port it listens on, 0 for none. */
+  readonly port: number
+  /** Asks for a command to be done. */
+  ask<T>(command: string, argument?: unknown): Promise<T>
+  /** Ends it. */
+  stop(): Promise<void>
+}
+
 /** How a process is started. */
 export interface ChildOptions {
   readonly core: number | undefined
+  /** The Node that it runs on. */
+  readonly node: string
   readonly entry: string
   readonly nodeFlags?: readonly string[]
   readonly argument?: string
 }
 
 /** A process that answers questions over IPC. */
-export class Child {
+export class Child implements Process {
   readonly #process: ChildProcess
   readonly #open = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()
   #stderr = ''
@@ -37,8 +49,8 @@ export class Child {
   }
 
   /** Starts a process and waits until it is ready. */
-  static async start({ core, entry, nodeFlags = [], argument }: ChildOptions): Promise<Child> {
-    const command = onCore(core, [...nodeFlags, entry, ...(argument === undefined ? [] : [argument])])
+  static async start({ core, node, entry, nodeFlags = [], argument }: ChildOptions): Promise<Child> {
+    const command = onCore(core, node, [...nodeFlags, entry, ...(argument === undefined ? [] : [argument])])
     const spawned = spawn(command.file, command.args, {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...process.env, NODE_ENV: 'production', NODE_OPTIONS: '' },
@@ -51,12 +63,10 @@ export class Child {
     return child
   }
 
-  /** The TCP port it listens on, 0 for none. */
   get port(): number {
     return this.#port
   }
 
-  /** Asks for a command to be done. */
   ask<T>(command: string, argument?: unknown): Promise<T> {
     return new Promise((resolve, reject) => {
       if (!this.#process.connected) {

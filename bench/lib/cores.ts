@@ -9,22 +9,28 @@ export interface Cores {
   readonly server: number | undefined
   /** Core of the load generator; undefined when it is not pinned. */
   readonly load: number | undefined
+  /** The Node that measured processes run on. */
+  readonly node: string
 }
 
 /** The first two cores that this process may use, where `taskset` works and there are two. */
-export function findCores(): Cores {
+export function findCores(node: string): Cores {
   const [server, load] = allowedCores()
   const works =
     server !== undefined &&
     spawnSync('taskset', ['-c', String(server), process.execPath, '-e', '0']).status === 0
-  return works && load !== undefined ? { server, load } : { server: undefined, load: undefined }
+  return works && load !== undefined ? { server, load, node } : { server: undefined, load: undefined, node }
 }
 
-/** What to run so that `args` of Node run on `core`. */
-export function onCore(core: number | undefined, args: readonly string[]): { file: string; args: string[] } {
+/** What to run so that `program` with `args` runs on `core`. */
+export function onCore(
+  core: number | undefined,
+  program: string,
+  args: readonly string[],
+): { file: string; args: string[] } {
   return core === undefined
-    ? { file: process.execPath, args: [...args] }
-    : { file: 'taskset', args: ['-c', String(core), process.execPath, ...args] }
+    ? { file: program, args: [...args] }
+    : { file: 'taskset', args: ['-c', String(core), program, ...args] }
 }
 
 /** `Cpus_allowed_list` is written as `0-3,8`. */

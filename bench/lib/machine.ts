@@ -6,6 +6,7 @@ import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { BENCH_DIR } from './build.ts'
 import type { Cores } from './cores.ts'
+import { pythonVersions } from './python.ts'
 
 /** Machine, runtime and versions of a run. */
 export interface Machine {
@@ -16,31 +17,36 @@ export interface Machine {
   readonly memoryGiB: number
   /** Load of the machine before the run began: above a few tenths, others were at work. */
   readonly loadBefore: number
-  readonly pinned: Cores
+  readonly pinned: Pick<Cores, 'server' | 'load'>
   readonly versions: Readonly<Record<string, string>>
   /** Commit of our own source; ends in `+` when the tree had changes. */
   readonly commit: string
 }
 
-const PEERS = [
-  '@modelcontextprotocol/sdk',
-  '@modelcontextprotocol/server',
-  '@modelcontextprotocol/node',
-  '@hono/node-server',
-  'zod',
-]
+/** The packages whose versions stand beside the figures, and whose rows fail where they are missing. */
+const PEERS = Object.keys(
+  (
+    JSON.parse(readFileSync(join(BENCH_DIR, 'package.json'), 'utf8')) as {
+      dependencies: Record<string, string>
+    }
+  ).dependencies,
+)
 
 /** Describes this machine and what is installed. */
-export function describeMachine(pinned: Cores): Machine {
+export function describeMachine(cores: Cores): Machine {
+  const { server, load } = cores
   return {
-    node: process.version,
+    node: spawnSync(cores.node, ['--version'], { encoding: 'utf8' }).stdout.trim(),
     platform: `${process.platform} ${process.arch}`,
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     loadBefore: loadavg()[0] ?? Number.NaN,
-    pinned,
-    versions: Object.fromEntries(PEERS.map((name) => [name, versionOf(name)])),
+    pinned: { server, load },
+    versions: {
+      ...Object.fromEntries(PEERS.map((name) => [name, versionOf(name)])),
+      ...pythonVersions(),
+    },
     commit: commit(),
   }
 }

@@ -27,6 +27,7 @@ export class Connection {
   #answers = 0
   #onAnswer: ((answer: HttpAnswer | undefined) => void) | undefined
   #onFailure: ((error: Error) => void) | undefined
+  #failed: Error | undefined
 
   private constructor(socket: Socket) {
     this.#socket = socket
@@ -51,6 +52,7 @@ export class Connection {
   /** Sends one request and returns its whole answer. */
   ask(request: Buffer): Promise<HttpAnswer> {
     return new Promise((resolve, reject) => {
+      if (this.#failed !== undefined) return reject(this.#failed)
       this.#expected = -1
       this.#onFailure = reject
       this.#onAnswer = (answer) => {
@@ -65,6 +67,7 @@ export class Connection {
   /** Follows a script until `deadline` (`performance.now()` in ms) and returns how many requests were answered. */
   drive(script: Script, deadline: number): Promise<number> {
     return new Promise((resolve, reject) => {
+      if (this.#failed !== undefined) return reject(this.#failed)
       let calls = 0
       this.#expected = -1
       this.#onFailure = reject
@@ -120,6 +123,7 @@ export class Connection {
   }
 
   #fail(error: Error): void {
+    this.#failed ??= error
     const failed = this.#onFailure
     this.#onFailure = undefined
     this.#onAnswer = undefined

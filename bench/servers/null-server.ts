@@ -52,8 +52,8 @@ export class NullServers {
   }
 
   /** Loads the SDK; no server is made yet. */
-  static async load(sdk: SdkVersion): Promise<NullServers> {
-    return new NullServers(await loadEchoServer(sdk))
+  static async load(sdk: SdkVersion, tools: number): Promise<NullServers> {
+    return new NullServers(await loadEchoServer(sdk, tools))
   }
 
   /** Makes `count` more servers and takes each through its handshake. */
