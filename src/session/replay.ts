@@ -20,13 +20,13 @@ export interface Replayed {
 export class Replay implements TransportHost {
   readonly #session: Session
   readonly #transport: () => InstanceTransport
-  readonly #extra: MessageExtra
+  readonly #extra: MessageExtra | undefined
   readonly #waiting = new Map<RequestId, (response: JsonRpcResponse | SojournError) => void>()
   #nextId = 0
   #closed = false
 
   /** `transport` gives the instance's, which does not exist yet. */
-  constructor(session: Session, transport: () => InstanceTransport, extra: MessageExtra) {
+  constructor(session: Session, transport: () => InstanceTransport, extra: MessageExtra | undefined) {
     this.#session = session
     this.#transport = transport
     this.#extra = extra

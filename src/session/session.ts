@@ -300,7 +300,7 @@ export class Session implements TransportHost, IdleClockOwner {
     const began = clock.now()
     const context = new FactoryContext(this, exchange, authInfo, true)
     this.#building = context.life
-    const woken = await rebuild(this, context, exchange, (instance) => {
+    const woken = await rebuild(this, context, (instance) => {
       this.#rebuilding = instance
     })
     this.#waking = undefined

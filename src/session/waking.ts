@@ -2,10 +2,8 @@
 
 import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
-import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { Instance } from './instance.ts'
-import { MessageContext } from './message-context.ts'
 import type { Refusal } from './refusal.ts'
 import { Replay } from './replay.ts'
 import type { FactoryContext } from './server-context.ts'
@@ -31,13 +29,12 @@ export const NOT_WOKEN: Refusal = {
 }
 
 /**
- * Builds the instance of a session again, as the request `exchange` asks for. Resolves, never rejects; an instance that came too late, or
+ * Builds the instance of a session again, for the request that `context` tells of. Resolves, never rejects; an instance that came too late, or
  * failed on the way, is closed by then. `begun` is told of the instance before it sends anything.
  */
 export async function rebuild(
   session: Session,
   context: FactoryContext,
-  exchange: Exchange,
   begun: (instance: Instance) => void,
 ): Promise<Woken> {
   const { deadlines, options, log } = session.runtime
@@ -49,7 +46,8 @@ export async function rebuild(
   const replay = new Replay(
     session,
     transport,
-    new MessageContext(session, exchange, context.authInfo, undefined),
+    // The handshake that is repeated came with no request of now; to make one for it costs more than all the rest of replaying.
+    context.authInfo === undefined ? undefined : { authInfo: context.authInfo },
   )
   let givenUp = false
   let giveUp = (): void => {}
