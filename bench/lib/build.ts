@@ -24,10 +24,11 @@ export interface BuiltEntries {
   readonly scale: string
 }
 
-/** Builds what is measured into `.build/`; types are taken away, nothing else is changed. */
+/** Builds what is measured into a folder below `.build/` that goes with this process; types are taken away, nothing else is changed. */
 export function buildBench(): BuiltEntries {
-  const out = join(BENCH_DIR, '.build')
-  rmSync(out, { recursive: true, force: true })
+  // Of this run alone: another may be under way.
+  const out = join(BENCH_DIR, '.build', String(process.pid))
+  process.once('exit', () => rmSync(out, { recursive: true, force: true }))
   for (const folder of MEASURED) {
     const from = join(ROOT, folder)
     for (const name of readdirSync(from, { recursive: true, encoding: 'utf8' })) {

@@ -25,6 +25,9 @@ export interface ChildOptions {
   readonly argument?: string
 }
 
+/** The longest that any answer may take, in ms: a hundred thousand sessions are opened in a minute. */
+const ASK_TIMEOUT = 300_000
+
 /** A process that answers questions over IPC. */
 export class Child implements Process {
   readonly #process: ChildProcess
@@ -50,7 +53,7 @@ export class Child implements Process {
 
   /** Starts a process and waits until it is ready. */
   static async start({ core, node, entry, nodeFlags = [], argument }: ChildOptions): Promise<Child> {
-    const command = onCore(core, node, [...nodeFlags, entry, ...(argument === undefined ? [] : [argument])])
+    const command = onCore(core, [...nodeFlags, entry, ...(argument === undefined ? [] : [argument])], node)
     const spawned = spawn(command.file, command.args, {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...process.env, NODE_ENV: 'production', NODE_OPTIONS: '' },
@@ -75,7 +78,20 @@ export class Child implements Process {
       }
       const id = this.#nextId
       this.#nextId += 1
-      this.#open.set(id, { resolve, reject })
+      const timer = setTimeout(() => {
+        this.#open.delete(id)
+        reject(new Error(`no answer to ${command} in ${ASK_TIMEOUT / 1000} s`))
+      }, ASK_TIMEOUT)
+      this.#open.set(id, {
+        resolve(value) {
+          clearTimeout(timer)
+          resolve(value)
+        },
+        reject(error) {
+          clearTimeout(timer)
+          reject(error)
+        },
+      })
       this.#process.send({ id, command, argument } satisfies Question)
     })
   }

@@ -14,7 +14,7 @@ export interface Cores {
 }
 
 /** The first two cores that this process may use, where `taskset` works and there are two. */
-export function findCores(node: string): Cores {
+export function findCores(node: string = process.execPath): Cores {
   const [server, load] = allowedCores()
   const works =
     server !== undefined &&
@@ -25,8 +25,8 @@ export function findCores(node: string): Cores {
 /** What to run so that `program` with `args` runs on `core`. */
 export function onCore(
   core: number | undefined,
-  program: string,
   args: readonly string[],
+  program: string = process.execPath,
 ): { file: string; args: string[] } {
   return core === undefined
     ? { file: program, args: [...args] }

@@ -60,7 +60,7 @@ export class PythonServer implements Process {
     if (!existsSync(PYTHON)) throw new Error('not installed (npm run bench -- --python)')
     const port = await freePort()
     const file = join(BENCH_DIR, 'servers', 'python', script)
-    const command = onCore(core, PYTHON, [file, String(port)])
+    const command = onCore(core, [file, String(port)], PYTHON)
     const child = spawn(command.file, command.args, { stdio: ['ignore', 'ignore', 'pipe'] })
     let stderr = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-500)))
