@@ -25,7 +25,7 @@ const EVERY_WAKING = ['waking-v1-1', 'waking-v2-1', 'waking-v1-40', 'waking-v2-4
 const FULL: Plan = {
   mode: 'full',
   quickRows: false,
-  calls: { warmupMs: 2000, roundMs: 800, rounds: 5 },
+  calls: { warmupMs: 1500, roundMs: 600, rounds: 5 },
   opens: { rounds: 3, sessions: 600 },
   memory: [2000],
   streams: 2000,

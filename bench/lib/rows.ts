@@ -200,6 +200,6 @@ export const RESUME_ROWS: readonly Row[] = [
 export const SPREAD_ROWS: readonly Row[] = [
   { ...bare, quick: false },
   oursV2,
-  { ...oursV1, quick: false },
+  oursV1,
   { ...sdkV1, quick: false },
 ]
