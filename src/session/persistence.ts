@@ -90,6 +90,8 @@ export class Persistence implements Keeper {
   /** Those whose end the store did not take yet. */
   readonly #undeleted = new Map<string, string | undefined>()
   readonly #leaving: StoredUse[] = []
+  /** Keys of sessions that were in use until the end of the process: they are idle when their clients have been answered. */
+  readonly #leavingBusy: string[] = []
 
   constructor(store: SessionStore) {
     this.#store = store
@@ -322,9 +324,13 @@ export class Persistence implements Keeper {
   leave(session: Session): void {
     const host = this.#host
     if (host === undefined || this.#state !== 'ready') return
-    const idleSince = session.clock.busy ? host.clock.wallTime() : this.#idleSinceWall(session, host.clock)
+    const { busy } = session.clock
+    const idleSince = busy ? undefined : this.#idleSinceWall(session, host.clock)
+    if (busy) this.#leavingBusy.push(session.key)
     if (session.unsaved || this.#unwritten.has(session)) {
       this.#track(session, this.#store.save({ ...this.#stored(session), idleSince }))
+    } else if (busy) {
+      if (!session.storedBusy) this.#leaving.push({ key: session.key, idleSince })
     } else if (session.storedBusy || this.#idling.has(session) || this.#wallStepped(host.clock)) {
       this.#leaving.push({ key: session.key, idleSince })
     }
@@ -341,12 +347,17 @@ export class Persistence implements Keeper {
     host?.deadlines.disarm(this.#tick)
     try {
       if (wasReady && host !== undefined) {
+        for (const [key, principal] of [...this.#undeleted]) this.#delete(key, principal)
         const written = this.#store.touch(host.clock.wallTime(), this.#leaving)
         await Promise.allSettled([
           ...this.#writing.values(),
           ...[...this.#ending.values()].map(({ durable }) => durable),
         ])
         await written
+        // By now clients have been given what waited for the store.
+        const idleSince = host.clock.wallTime()
+        const uses = this.#leavingBusy.map((key) => ({ key, idleSince }))
+        if (uses.length > 0) await this.#store.touch(idleSince, uses)
       }
     } catch (thrown) {
       host?.log.error('the session store did not take the last changes', { message: messageOf(thrown) })

@@ -220,7 +220,10 @@ export class SessionStreams {
     const drop = (): void => this.#forget((log) => log.dropSession(this.context.logKey))
     // A slow log must keep what is still read from it or written to it, or a client that came back ends without its answer.
     const pending = [this.#standalone, ...(this.#finished?.values() ?? [])].map((stream) => stream?.pending())
-    if (pending.some((wait) => wait !== undefined)) void Promise.all(pending).then(drop)
+    // A session whose end the store did not take is there again after a crash: not without its events.
+    const ended = this.#session.runtime.keeper?.ended(this.#session)
+    if (ended !== undefined) void Promise.all([ended, ...pending]).then(([durable]) => durable && drop())
+    else if (pending.some((wait) => wait !== undefined)) void Promise.all(pending).then(drop)
     else drop()
   }
 

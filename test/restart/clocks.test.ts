@@ -64,6 +64,19 @@ describe('after a stop in order', () => {
     expect(idle).toBeGreaterThanOrEqual(TIMEOUT)
     expect(idle).toBeLessThanOrEqual(TIMEOUT + LATEST)
   })
+
+  test('a call that the stop gave up counts until its client has been told', async () => {
+    const line = new Incarnations({ sessionIdleTimeout: TIMEOUT })
+    const { id } = await idleSession(line)
+    const answer = line.app.post(id, call(5 * MINUTE))
+    await line.clock.advance(100)
+    line.clock.after(300, line.hold())
+    await line.restart('stop', MINUTE)
+    expect([answer.outcome, answer.messages()]).toMatchObject(['completed', [{ error: {} }]])
+    const idle = (await endOf(line)) - (answer.closedAt ?? 0)
+    expect(idle).toBeGreaterThanOrEqual(TIMEOUT)
+    expect(idle).toBeLessThanOrEqual(TIMEOUT + LATEST)
+  })
 })
 
 describe('after a crash', () => {

@@ -41,6 +41,11 @@ function expectUnavailable(exchange: SimExchange): void {
   expect(exchange.json()).toMatchObject({ jsonrpc: '2.0', error: { code: expect.any(Number) } })
 }
 
+async function ended(line: Incarnations, exchange: SimExchange): Promise<SimExchange> {
+  await line.clock.settle()
+  return exchange
+}
+
 describe('a slow store', () => {
   test('session.data changed by a call is there before its answer goes out', async () => {
     const line = counting()
@@ -264,6 +269,34 @@ describe('a store that fails', () => {
     const after = line.app.post(id, call())
     await line.clock.settle()
     expect([after.status, line.store.size]).toEqual([404, 0])
+  })
+
+  test('a close that the store did not take is told to it again at the stop', async () => {
+    const line = new Incarnations()
+    const id = await line.app.open()
+    line.store.fail('The disk is full.')
+    expectUnavailable(await ended(line, line.app.delete(id)))
+    line.store.recover()
+    await line.restart('stop')
+    const after = await ended(line, line.app.post(id, call()))
+    expect([after.status, line.store.size]).toEqual([404, 0])
+  })
+
+  test('a close that the store did not take leaves the session its events', async () => {
+    const line = new Incarnations()
+    const id = await line.app.open()
+    const stream = line.app.get(id)
+    line.app.manager.sessions.get(id)?.notify('notifications/message', { level: 'info', data: 1 })
+    await line.clock.settle()
+    const [primed, event] = stream.events
+    line.store.delete = () => Promise.reject(new Error('The disk was full for a moment.'))
+    expectUnavailable(await ended(line, line.app.delete(id)))
+    await line.restart('crash')
+    const after = line.app.get(id, { 'last-event-id': event?.id })
+    const again = line.app.get(id, { 'last-event-id': primed?.id })
+    await line.clock.settle()
+    expect([after.status, again.status]).toEqual([200, 200])
+    expect(again.messages()).toMatchObject([{ params: { data: 1 } }])
   })
 
   test('whose file was deleted is filled again, and streams say that something is missing', async () => {
