@@ -433,7 +433,7 @@ export class Persistence implements Keeper {
     const uses: StoredUse[] = []
     for (const session of this.#idling) {
       if (session.state !== 'open' || session.clock.busy) this.#idling.delete(session)
-      else if (now - session.idleSince >= SETTLED) {
+      else if (!session.clock.held && now - session.idleSince >= SETTLED) {
         this.#idling.delete(session)
         session.storedBusy = false
         settled.push(session)

@@ -416,6 +416,25 @@ describe('a session that was idle for long', () => {
     expect(stream.status).toBe(200)
   })
 
+  test('is not called idle again while its GET waits for that', async () => {
+    const line = new Incarnations()
+    const { app, clock, store } = line
+    const id = await app.open()
+    await clock.advance(10_000)
+    const told: (number | undefined)[] = []
+    const touch = store.touch.bind(store)
+    store.touch = (at, uses) => {
+      told.push(...uses.map(({ idleSince }) => idleSince))
+      return touch(at, uses)
+    }
+    const release = line.hold()
+    const stream = app.get(id)
+    await clock.advance(1500)
+    release()
+    await clock.settle()
+    expect([stream.status, told]).toEqual([200, [undefined]])
+  })
+
   test('that is ended by its author is ended for good when `ended` resolves', async () => {
     const line = new Incarnations()
     const { app, clock } = line
