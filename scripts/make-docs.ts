@@ -1,4 +1,5 @@
-/** `npm run docs`: makes docs/settings.md of the table in src/settings.ts, and docs/api.md. Tests fail while they differ. */
+/** `npm run docs`: makes docs/settings.md of the table in src/settings.ts, docs/api.md, and the figures in
+ * docs/guarantees.md. Tests fail while they differ. */
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
@@ -9,6 +10,7 @@ import type { SettingRule } from '../src/setting-value.ts'
 import { settings } from '../src/settings.ts'
 import type { Setting, SettingGroup } from '../src/settings.ts'
 import { apiPage, renderApi } from './api-page.ts'
+import { writeFigures } from './figures.ts'
 
 /** Where the reference stands. */
 export const settingsPage = fileURLToPath(new URL('../docs/settings.md', import.meta.url))
@@ -139,4 +141,5 @@ function sentence(text: string): string {
 if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
   writeFileSync(settingsPage, renderSettings())
   writeFileSync(apiPage, renderApi())
+  writeFigures()
 }

@@ -5,13 +5,14 @@ import { availableParallelism, cpus, loadavg } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
+import { writeFigures } from '../../scripts/figures.ts'
 import { r7InProcess, r7OverHttp, type R7Result } from './r7.ts'
 import { r9 as runR9 } from './r9.ts'
 import { r10 as runR10 } from './r10.ts'
 import { r15 as runR15, R15_SHORT, R15_WHOLE } from './r15.ts'
 import { R8_SHORT, R8_WHOLE, r8 as runR8, type Times } from './r8.ts'
 
-const HELP = `Runs reliability tests in full and writes their figures to bench/results/reliability.json.
+const HELP = `Runs reliability tests in full and writes their figures to bench/results/reliability.json and docs/guarantees.md.
 
   npm run chaos -- r7                        1,000,000 requests in this process, 20,000 over HTTP, at ±2 ms around expiry
   npm run chaos -- r7 --requests 50000       fewer in this process
@@ -185,6 +186,7 @@ function write(name: string, figures: object): void {
   all[name] = { ...figures, machine }
   mkdirSync(new URL('.', `file://${RESULTS}`), { recursive: true })
   writeFileSync(RESULTS, `${JSON.stringify(all, undefined, 2)}\n`)
+  writeFigures()
 }
 
 function progress(text: string): void {

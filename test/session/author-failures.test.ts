@@ -1,4 +1,4 @@
-/** What an author's code may do wrong: it costs the request or the session it happens in, and nothing else (promise 9). */
+/** What an author's code may do wrong: it costs the request or the session it happens in, and nothing else (promise 10). */
 
 import { McpServer, type ScopeChallengeHandler } from '@modelcontextprotocol/server'
 import { describe, expect, test } from 'vitest'

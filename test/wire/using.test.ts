@@ -727,7 +727,7 @@ describe('DELETE', () => {
   })
 })
 
-describe('a server that misbehaves costs its own session at most (promise 9)', () => {
+describe('a server that misbehaves costs its own session at most (promise 10)', () => {
   test('it answers twice: the second answer is dropped', async () => {
     const server = await serveFake()
     const session = await openSession(server)
