@@ -2,6 +2,8 @@
 
 import {
   classifyInboundRequest,
+  CLIENT_CAPABILITIES_META_KEY,
+  CLIENT_INFO_META_KEY,
   PROTOCOL_VERSION_META_KEY,
   SUPPORTED_PROTOCOL_VERSIONS,
 } from '@modelcontextprotocol/server'
@@ -63,6 +65,8 @@ export function decideEra(
   const version = header('mcp-protocol-version')
   if (!isModernVersion(version) && !messages.some(claimsEnvelope)) return LEGACY
   const method = header('mcp-method')
+  const plain = plainlyModern(body, messages, version, method)
+  if (plain !== undefined) return { kind: 'modern', post: plain }
   const name = header('mcp-name')
   const outcome = classifyInboundRequest({
     httpMethod: 'POST',
@@ -96,6 +100,39 @@ export function unsupportedRevision(
     data: { supported: [...supported], requested },
     id,
   }
+}
+
+/**
+ * A request whose headers and `_meta` agree in every point that decides: the classifier, which checks all of it with a schema, is asked once
+ * less. The handler that serves the request asks it anyway, and answers what it finds wrong with the rest in the same way.
+ */
+function plainlyModern(
+  body: unknown,
+  messages: readonly ParsedMessage[],
+  version: string | undefined,
+  method: string | undefined,
+): ModernPost | undefined {
+  const [first] = messages
+  if (version !== FIRST_MODERN_VERSION || first?.kind !== 'request' || Array.isArray(body)) return undefined
+  const { message } = first
+  const meta = message.params?.['_meta']
+  if (message.method !== method || !isObject(meta) || meta[PROTOCOL_VERSION_META_KEY] !== version)
+    return undefined
+  const client = meta[CLIENT_INFO_META_KEY]
+  if (!isObject(client) || typeof client['name'] !== 'string' || typeof client['version'] !== 'string')
+    return undefined
+  if (!isObject(meta[CLIENT_CAPABILITIES_META_KEY])) return undefined
+  return {
+    body,
+    message,
+    id: message.id,
+    requested: version,
+    classification: { era: 'modern', revision: version },
+  }
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 const LEGACY: EraDecision = { kind: 'legacy' }

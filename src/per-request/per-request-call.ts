@@ -223,10 +223,22 @@ export class PerRequestCall {
       this.transport?.close()
       return
     }
-    this.transport?.close()
+    disconnect(this.transport)
     const shared = this.#reusable && !this.#spoiled && !this.#stopped && this.#mayShare()
     if (shared && this.#pool !== undefined) this.#pool.give(lease)
     else lease.discard(this.#runtime)
+  }
+}
+
+/** Ends a connection. The SDK makes an error of each end, for whoever still waits: its stack would be the dearest part of it, and says nothing. */
+function disconnect(transport: RequestTransport | undefined): void {
+  const { stackTraceLimit } = Error
+  if (Object.isFrozen(Error)) return void transport?.close()
+  Error.stackTraceLimit = 0
+  try {
+    transport?.close()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
   }
 }
 
