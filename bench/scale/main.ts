@@ -78,8 +78,11 @@ async function buildOne(createServer: Factory): Promise<number> {
 /** Very many sessions that all expire at one moment: the longest time that the event loop gets no turn. */
 async function ending(argument: { sdk: SdkVersion; sessions: number; awake: boolean }): Promise<EndingRun> {
   const createServer = await factoryOf({ ...argument, tools: 1 })
-  const { app, clock } = makeApp(createServer, { sessionIdleTimeout: 10 * HOUR })
-  if (argument.awake) await openSessions(app, argument.sessions, true)
+  const { app, clock } = makeApp(createServer, {
+    sessionIdleTimeout: 10 * HOUR,
+    unusedSessionTimeout: 10 * HOUR,
+  })
+  if (argument.awake) await openSessions(app, argument.sessions, false)
   else await fillAsleep(app, clock, argument.sessions)
   collect()
   let longestGc = 0
