@@ -70,6 +70,8 @@ export class StreamableHTTPSessionManager {
   readonly #posts: Posts
   /** What keeps sessions beyond the process; undefined where nothing does. */
   readonly #persistence: Persistence | undefined
+  /** Monotonic. No request came before. */
+  readonly #began: number
   /** Every `initialize` on its way, as what makes it fail. */
   readonly #openings = new Set<(refusal: Refusal) => void>()
   readonly #shutdown: Shutdown
@@ -95,6 +97,7 @@ export class StreamableHTTPSessionManager {
     const single = mode === 'single'
     const resolved = resolveOptions(options)
     const clock = resolved.clock ?? systemClock
+    this.#began = clock.now()
     const log = createLog(options.logger)
     const failed = (thrown: unknown) => log.error('an internal callback failed', { error: thrown })
     const deadlines = new Deadlines(clock, failed)
@@ -191,8 +194,8 @@ export class StreamableHTTPSessionManager {
     const openedAt = clock.now() - Math.max(0, clock.wallTime() - record.createdAt)
     const session = new Session(this.#runtime, record, this.#table, false, { openedAt, key: stored.key })
     this.#table.restore(session)
-    session.restore(times.idleSince)
-    return session
+    session.restore(times.idleSince, this.#began)
+    return session.state === 'open' ? session : undefined
   }
 
   async #closeStores(): Promise<void> {

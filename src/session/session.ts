@@ -430,11 +430,18 @@ export class Session implements TransportHost, IdleClockOwner {
     this.#owner.activityChanged(this)
   }
 
-  /** The session comes from a store: asleep, and idle since a monotonic time that may be before this process. */
-  restore(idleSince: number): void {
+  /**
+   * The session comes from a store: asleep, and idle since a monotonic time that may be before this process. One whose time was over when
+   * the app began, at `began`, ends at once: the requests that wait for the store to be read came too late for it.
+   */
+  restore(idleSince: number, began: number): void {
     this.#state = 'open'
     this.#idleSince = idleSince
     this.#setTimeouts()
+    if (idleSince + this.idleTimeout() < began) {
+      this.onExpired()
+      return
+    }
     this.clock.startSince(idleSince)
     this.#owner.activityChanged(this)
   }

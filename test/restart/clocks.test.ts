@@ -241,6 +241,25 @@ describe.each(ENDS)('other lifetimes, over a %s', (how) => {
     expect(idle).toBeGreaterThanOrEqual(TIMEOUT)
   })
 
+  test.each([10, 60 * MINUTE])(
+    'a request that comes at once does not win back one that was over %i ms before the start',
+    async (over) => {
+      const line = new Incarnations({ sessionIdleTimeout: TIMEOUT })
+      const { id } = await idleSession(line)
+      const other = await line.app.open()
+      await line.restart(how, TIMEOUT + LATEST_AFTER_CRASH + over)
+      const answers = [
+        line.app.post(id, call()),
+        line.app.get(id),
+        line.app.delete(id),
+        line.app.post(other, call()),
+      ]
+      await line.clock.settle()
+      expect(answers.map(({ status }) => status)).toEqual([404, 404, 404, 404])
+      expect(line.store.size).toBe(0)
+    },
+  )
+
   test('a request that comes at once finds a session whose time is nearly over, and restarts its clock', async () => {
     const line = new Incarnations({ sessionIdleTimeout: TIMEOUT })
     const { id } = await idleSession(line)
