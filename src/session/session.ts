@@ -434,7 +434,7 @@ export class Session implements TransportHost, IdleClockOwner {
    * The session comes from a store: asleep, and idle since a monotonic time that may be before this process. One whose time was over when
    * the app began, at `began`, ends at once: the requests that wait for the store to be read came too late for it.
    */
-  restore(idleSince: number, began: number): void {
+  restore(idleSince: number, began: number = Number.NEGATIVE_INFINITY): void {
     this.#state = 'open'
     this.#idleSince = idleSince
     this.#setTimeouts()
