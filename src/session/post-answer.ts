@@ -13,6 +13,8 @@ import { serialize } from './serialize.ts'
 import type { Session } from './session.ts'
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' } as const
+/** What could not be stored may be asked for again. */
+const RETRY_HEADERS = { ...JSON_HEADERS, 'Retry-After': '1' } as const
 
 /**
  * - `waiting`: nothing was sent; a JSON body is still possible.
@@ -202,7 +204,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     }
     const bodies = collected.map(({ body }) => body)
     const body = this.#batch ? `[${bodies.join(',')}]` : bodies.join('')
-    this.#exchange.respond(this.#status, JSON_HEADERS, body)
+    this.#exchange.respond(this.#status, this.#status === 503 ? RETRY_HEADERS : JSON_HEADERS, body)
     if (!this.#exchange.closed) {
       this.#watch = new UnsentWatch(deadlines, options.unsentTimeout, this.#exchange, this.#exchange)
       this.#watch.completed()

@@ -154,6 +154,15 @@ export class MessageStream {
     else void this.#opening.then(() => connection.prime(id))
   }
 
+  /**
+   * Sends the head of the connection, with the priming event where there is one. Not before a log that outlives the process knows the
+   * stream, nor what the store was told before: that its session is in use.
+   */
+  sendHead(): void {
+    if (this.#opening === undefined) this.#connection?.flush()
+    else void this.#opening.then(() => this.#connection?.flush())
+  }
+
   /** Lets a connection that ended go. Returns whether it was the stream's. */
   detach(connection: SseConnection): boolean {
     if (this.#connection !== connection) return false

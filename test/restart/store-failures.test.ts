@@ -160,6 +160,7 @@ describe('a store that fails', () => {
     const failed = line.app.post(id, call(0, {}, 'a'))
     await line.clock.settle()
     expect([failed.status, failed.json()]).toMatchObject([503, { id: 'a', ...FAILS }])
+    expect(failed.responseHeaders['retry-after']).toBe('1')
     line.store.recover()
     const next = line.app.post(id, idleCall())
     await line.clock.settle()
