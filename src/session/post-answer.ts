@@ -138,7 +138,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   override onDue(): void {
     if (this.#state === 'waiting' && !this.#gone) {
       this.#openStream()
-      this.#stream?.connection?.flush()
+      this.#stream?.sendHead()
     } else this.#session.abortDetached(this)
   }
 

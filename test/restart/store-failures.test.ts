@@ -417,6 +417,21 @@ describe('a session that was idle for long', () => {
     expect(stream.status).toBe(200)
   })
 
+  test('nor the head of a call that takes longer', async () => {
+    const line = new Incarnations()
+    const { app, clock } = line
+    const id = await app.open()
+    await clock.advance(10_000)
+    const release = line.hold()
+    const answer = app.post(id, call(1000))
+    await clock.advance(100)
+    expect([answer.status, answer.written]).toEqual([undefined, []])
+    release()
+    await clock.settle()
+    // With the priming event in one write.
+    expect([answer.status, answer.written.length, answer.events.length]).toEqual([200, 1, 1])
+  })
+
   test('is not called idle again while its GET waits for that', async () => {
     const line = new Incarnations()
     const { app, clock, store } = line
