@@ -21,6 +21,7 @@ import { installPython } from './lib/python.ts'
 import { clearRaw, PART_NAMES, type Parts, readRaw, type RunInfo, writeRaw } from './lib/raw.ts'
 import { renderResults, resultsJson } from './lib/report.ts'
 import {
+  BROADCAST_ROWS,
   CALL_ROWS,
   MEMORY_ROWS,
   MODERN_ROWS,
@@ -173,7 +174,7 @@ async function measure(node: string, folder: string): Promise<void> {
     ending: () => measureEnding(bench, plan),
     touching: () => measureTouching(bench, plan),
     spread: () => measureSpread(bench, chosen(SPREAD_ROWS), plan.spread),
-    broadcast: () => measureBroadcast(bench, chosen(STREAM_ROWS), plan.broadcast),
+    broadcast: () => measureBroadcast(bench, chosen(BROADCAST_ROWS), plan.broadcast),
   }
   try {
     for (const name of PART_NAMES) {

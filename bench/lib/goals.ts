@@ -116,7 +116,8 @@ function asleepGoal({ memory, touching }: RawResults): Goal {
     ),
   )
   const million = rowOf(touching, 'touching')?.samples[0]
-  const whole = million !== undefined && million.asleep >= 1_000_000
+  // One was really opened, and is awake.
+  const whole = million !== undefined && million.asleep >= 999_999
   parts.push(
     part('1,000,000 asleep, resident', whole ? million.rssBytes / 2 ** 30 : undefined, 'at most', 1.5, ' GB'),
   )

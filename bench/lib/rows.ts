@@ -179,7 +179,7 @@ export const OPEN_ROWS: readonly Row[] = [
   mcpLite,
 ]
 
-/** Rows of open GET streams, and of one notification to all of them. */
+/** Rows of open GET streams. */
 export const STREAM_ROWS: readonly Row[] = [
   bare,
   { ...oursV2, label: 'sojourn, v2 server' },
@@ -188,6 +188,11 @@ export const STREAM_ROWS: readonly Row[] = [
   { ...sdkV2, label: 'SDK v2 on node:http', quick: false },
   { ...honoMcp, label: '@hono/mcp' },
 ]
+
+/** Rows of one notification to every open stream. */
+export const BROADCAST_ROWS: readonly Row[] = STREAM_ROWS.filter(
+  ({ id }) => !['ours-v1-auto', 'hono-mcp-sse'].includes(id),
+)
 
 /** Rows of streams that missed events and come back for them. */
 export const RESUME_ROWS: readonly Row[] = [
