@@ -19,14 +19,28 @@ export interface RestartFault {
   patch?(): () => void
 }
 
-/** How often each promise was at stake. */
-export type Stakes = Record<string, number>
+/** What can be at stake. */
+export const STAKES = [
+  'crash',
+  'stop',
+  'failure',
+  'call answered',
+  'cut call resumed',
+  'resume',
+  'logged event',
+  'foreign attempt',
+  'deleted',
+  'told of an end',
+  'asked after the end',
+] as const
+type Stake = (typeof STAKES)[number]
+
+/** How often each was. */
+export type Stakes = Partial<Record<Stake, number>>
 
 const IDLE = 20_000
 /** Promise 1: how late after a crash. */
 const LATEST = 6_000
-/** How long the store may take to know that a stream holds its session; a crash in that time makes it none. */
-const NOTED = 500
 /** A call that lasts longer than its process is likely to. */
 const LONG = 8_000
 const NAMES = ['ann', 'bob', 'cid'] as const
@@ -159,7 +173,7 @@ class Run {
     return this.wrong
   }
 
-  #stake(what: string): void {
+  #stake(what: Stake): void {
     this.#stakes[what] = (this.#stakes[what] ?? 0) + 1
   }
 
@@ -303,9 +317,7 @@ class Run {
     const { closedAt = 0, answeredAt = 0, startedAt } = exchange
     if (visitor.goneAt !== undefined && startedAt > visitor.goneAt)
       this.wrong.push(`P3: ${exchange.method} was accepted after the end was told`)
-    // A stream does not wait for the store to know of it, an answer does.
-    if ((exchange.method === 'POST' && exchange.outcome === 'completed') || closedAt - answeredAt > NOTED)
-      visitor.heldUntil = Math.max(visitor.heldUntil, closedAt)
+    visitor.heldUntil = Math.max(visitor.heldUntil, closedAt)
     if (idleSince === undefined || this.#fails) return
     // Deadlines that passed while nothing ran are kept a moment after the start.
     const late = answeredAt - idleSince - IDLE

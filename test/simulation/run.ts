@@ -1,4 +1,4 @@
-/** `npm run simulate`: R0 of the reliability tests, by seeds. */
+/** `npm run simulate`: R0 of the reliability tests, by seeds; sleep and restart as well. */
 
 import { parseArgs } from 'node:util'
 import { catchFault } from './catch-fault.ts'
@@ -6,20 +6,23 @@ import { raceInProcess, raceOverHttp } from './expiry-race.ts'
 import { FAULTS } from './faults.ts'
 import { makePlan, type Plan } from './plan.ts'
 import { PROMISES, type Promised, STAKES, type Stake, type Violation } from './record.ts'
+import { KINDS, print, progress, runManyOf, runOneOf } from './run-words.ts'
 import { shrink, sizeOf } from './shrink.ts'
 import { simulate, simulateSeed } from './simulate.ts'
 
 const HELP = `Runs the session manager over a virtual clock with simulated clients, and checks every promise on every history.
+Sleep and restart are kinds of their own: with instances that sleep and fail to wake, and with processes that die over a slow store.
 
   npm run simulate -- --seeds 200          seeds 1 to 200 (default)
   npm run simulate -- --seeds 200 --from 5 seeds 5 to 204
-  npm run simulate -- --seed 17            one seed with its history; shrunk when it fails
+  npm run simulate -- --kind restart       sessions (default), sleep, restart, or all
+  npm run simulate -- --seed 17            one seed with its history; of sessions it is shrunk when it fails
   npm run simulate -- --seed 17 --about P4 the same, shrunk for the first violation that has the text
   npm run simulate -- --faults             every deliberate fault, and which seed catches it
   npm run simulate -- --faults --only TEXT those whose name has the text
   npm run simulate -- --races 1000000      R7: so many requests around expiry, a fiftieth of them over HTTP
 
-Every seed gives the same history each time; the first and every fiftieth are run twice to prove it.
+Every seed gives the same history each time; of sessions the first and every fiftieth are run twice to prove it.
 Fails when a promise is broken, or something was too rarely at stake: 1,000 times in 2,000 seeds and more, a quarter as often as
 there are seeds below that.
 `
@@ -30,6 +33,7 @@ const MOST_FAILURES = 3
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
+      kind: { type: 'string', default: 'sessions' },
       seeds: { type: 'string', default: '200' },
       seed: { type: 'string' },
       from: { type: 'string', default: '1' },
@@ -46,9 +50,23 @@ async function main(): Promise<number> {
   }
   if (values.races !== undefined) return runRaces(number('races', values.races))
   const from = number('from', values.from)
-  if (values.seed !== undefined) return runOne(number('seed', values.seed), values.about)
   if (values.faults) return runFaults(from, values.only)
-  return runMany(from, number('seeds', values.seeds))
+  const kinds = ['sessions', ...KINDS].filter((kind) => values.kind === kind || values.kind === 'all')
+  if (kinds.length === 0)
+    throw new RangeError(`--kind takes sessions, ${KINDS.join(', ')} or all, got '${values.kind}'`)
+  const seeds = number('seeds', values.seeds)
+  let code = 0
+  for (const name of kinds) {
+    if (kinds.length > 1) print(`\n== ${name}`)
+    const kind = KINDS.find((one) => one === name)
+    if (values.seed !== undefined) {
+      const seed = number('seed', values.seed)
+      code = Math.max(code, await (kind === undefined ? runOne(seed, values.about) : runOneOf(kind, seed)))
+    } else {
+      code = Math.max(code, await (kind === undefined ? runMany(from, seeds) : runManyOf(kind, from, seeds)))
+    }
+  }
+  return code
 }
 
 function number(name: string, text: string): number {
@@ -191,14 +209,6 @@ function describe(violation: Violation | undefined): string {
   return violation === undefined
     ? ''
     : `${violation.promise} ${PROMISES[violation.promise]}: ${violation.text}`
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`)
-}
-
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${text}`)
 }
 
 process.exitCode = await main()

@@ -47,6 +47,8 @@ export class SessionModel {
   readonly client: number
   readonly principal: string | undefined
   readonly version: string
+  /** When `initialize` was accepted: its age counts from here, over restarts as well. */
+  readonly bornAt: number
   readonly openedAt: number
   readonly held: Held[] = []
   /** Requests that reached a handler. */
@@ -64,6 +66,7 @@ export class SessionModel {
       client: number
       principal: string | undefined
       version: string
+      bornAt: number
       openedAt: number
     },
     conditions: Conditions,
@@ -74,6 +77,7 @@ export class SessionModel {
     this.client = fields.client
     this.principal = fields.principal
     this.version = fields.version
+    this.bornAt = fields.bornAt
     this.openedAt = fields.openedAt
     this.#conditions = conditions
   }
@@ -109,7 +113,11 @@ export class SessionModel {
   holder(now: number = Number.POSITIVE_INFINITY): string | undefined {
     for (const held of this.held) {
       if (held.bearing === 'ambiguous' || held.exchange.closedAt !== undefined) continue
-      if (held.exchange.answeredAt === undefined) return `an unanswered ${held.exchange.method}`
+      if (held.exchange.answeredAt === undefined) {
+        // The end of the connection is told a moment later; a call that was accepted is found among those that run.
+        if (held.exchange.outcome === 'dropped') continue
+        return `an unanswered ${held.exchange.method}`
+      }
       if (accepted(held)) return `an open ${held.exchange.method}`
     }
     const running = this.running(now)

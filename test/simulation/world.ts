@@ -85,7 +85,14 @@ export class World implements Surroundings {
   readonly #random: Random
   readonly #openings = new Map<
     string,
-    { client: Actor; author: AuthorPlan; note?: ExchangeNote; server?: FakeServer; tag: string }
+    {
+      client: Actor
+      author: AuthorPlan
+      note?: ExchangeNote
+      server?: FakeServer
+      tag: string
+      bornAt?: number
+    }
   >()
   readonly #calls = new Map<string, FakeCall>()
   readonly #serverSessions = new Map<FakeServer, SessionModel>()
@@ -192,6 +199,7 @@ export class World implements Surroundings {
     const opening = this.#openings.get(context.session.client?.name ?? '')
     if (opening === undefined) throw new Error('a server for nobody')
     const { author, tag } = opening
+    opening.bornAt = this.clock.now()
     this.recorder.note(`  factory ${tag} for c${opening.client.index} (${author.factory})`)
     if (context.session.principal !== principalOf(opening.client.plan.principal)) {
       this.recorder.violate('P5', `createServer was given principal ${context.session.principal}`)
@@ -446,6 +454,7 @@ export class World implements Surroundings {
         client: opening.client.index,
         principal: opening.client.plan.principal,
         version: event.protocolVersion,
+        bornAt: opening.bornAt ?? this.clock.now(),
         openedAt: this.clock.now(),
       },
       this.conditions,
@@ -533,10 +542,10 @@ export class World implements Surroundings {
 
   #checkAge(session: SessionModel, now: number): void {
     const { sessionMaxAge, drainTimeout } = this.conditions
-    const age = now - session.openedAt
+    const age = now - session.bornAt
     if (age < sessionMaxAge - 1e-6)
       this.recorder.violate('P1', `${session.name} ended by its age, ${age} of ${sessionMaxAge}`)
-    const due = session.openedAt + sessionMaxAge
+    const due = session.bornAt + sessionMaxAge
     const late = age - sessionMaxAge - drainTimeout - this.#stalledBetween(due, now)
     if (late > LATEST)
       this.recorder.violate('P2', `${session.name} ended ${late} ms after its age and the drain time`)
