@@ -84,8 +84,18 @@ export class SessionStreams {
 
   /** The GET stream, made on first use. */
   get standalone(): StandaloneStream {
-    this.#standalone ??= new StandaloneStream(this.#session)
+    this.#standalone ??= this.#unknownToLog() ?? new StandaloneStream(this.#session)
     return this.#standalone
+  }
+
+  /** The GET stream of which clients have events, and a log that was emptied has none: it goes on where they are. */
+  #unknownToLog(): StandaloneStream | undefined {
+    const position = this.#session.record.delivered
+    if (position === 0) return undefined
+    const lost = { session: this.context.logKey, stream: 0, position, requests: [], answers: [] }
+    const stream = MessageStream.restore(this.context, lost, position)
+    stream.logEmptied()
+    return new StandaloneStream(this.#session, stream)
   }
 
   /** Whether streams made anew would be the same: none is open, and nobody could come back for anything. */

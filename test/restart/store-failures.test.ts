@@ -300,6 +300,32 @@ describe('a store that fails', () => {
     expect(again.messages()).toMatchObject([{ params: { data: 1 } }])
   })
 
+  test('whose file was deleted, and whose process died then, knows where clients of a GET are', async () => {
+    const line = counting()
+    const { clock } = line
+    const id = await line.app.open()
+    const stream = line.app.get(id)
+    await clock.settle()
+    for (const n of [1, 2])
+      line.app.manager.sessions.get(id)?.notify('notifications/message', { level: 'info', data: n })
+    await clock.settle()
+    const [, first, last] = stream.events
+    stream.drop()
+    line.store.fail('The file is gone.')
+    line.store.recover(true)
+    await clock.advance(1000)
+    await line.restart('crash')
+    const gap = line.app.get(id, { 'last-event-id': first?.id })
+    await clock.settle()
+    const after = line.app.get(id, { 'last-event-id': last?.id })
+    await clock.settle()
+    expect([gap.status, after.status, after.messages()]).toEqual([200, 200, []])
+    expect(gap.messages()).toContainEqual({ jsonrpc: '2.0', method: 'notifications/tools/list_changed' })
+    line.app.manager.sessions.get(id)?.notify('notifications/message', { level: 'info', data: 3 })
+    await clock.settle()
+    expect(after.messages()).toMatchObject([{ params: { data: 3 } }])
+  })
+
   test('whose file was deleted is filled again, and streams say that something is missing', async () => {
     const line = counting()
     const { clock } = line

@@ -99,7 +99,8 @@ export class SimClient implements Actor, Victim {
         for (const { note } of followed?.connections ?? []) {
           const { closedAt = Infinity, endedAt = Infinity, startedAt } = note.exchange
           const refused = note.kind === 'resume' && note.exchange.answeredStatus !== 200
-          if (refused || startedAt > before) continue
+          // One that came in the same moment may have come after the call was given up.
+          if (refused || startedAt > before || (note.kind === 'resume' && startedAt === before)) continue
           const gone = Math.min(closedAt, endedAt)
           if (gone > before) return undefined
           last = Math.max(last ?? 0, gone)
@@ -322,7 +323,9 @@ export class SimClient implements Actor, Victim {
     if (status === 503) {
       recorder.stake(shutdownAt === undefined ? 'refused as full' : 'initialize in the drain')
       if (shutdownAt === undefined) {
-        const live = [...models.values()].filter((model) => model.end === undefined)
+        // As it was when the server answered: the client learns of it later.
+        const { answeredAt = 0 } = exchange
+        const live = [...models.values()].filter(({ end }) => end === undefined || end.at >= answeredAt)
         const mine = live.filter((model) => model.principal === this.plan.principal)
         const opening = this.#world.exchanges.filter(
           (one) =>
