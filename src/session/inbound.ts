@@ -144,7 +144,7 @@ function executeRequest(
     return
   }
   if (request.method === 'ping') {
-    session.settle(running, { jsonrpc: '2.0', id: running.privateId, result: {} })
+    session.settle(running, { jsonrpc: '2.0', id: running.privateId, result: {} }, false)
     return
   }
   const refused = request.method === 'resources/subscribe' ? checkSubscription(session, request) : undefined

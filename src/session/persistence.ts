@@ -116,7 +116,7 @@ export class Persistence implements Keeper {
     const loaded = this.#open(host, settled).catch((thrown: unknown) => {
       if (this.#state === 'closed') return
       this.#state = 'unusable'
-      host.log.error('the session store cannot be used; sessions are refused with 503', {
+      host.log.error('the session store cannot be used', {
         error: thrown,
         message: messageOf(thrown),
       })

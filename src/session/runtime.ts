@@ -41,6 +41,8 @@ export interface Keeper {
   delivered(session: Session): void
   /** Writes what an answer has to wait for; undefined when that is nothing. Rejects when the store does not take it. */
   commit(session: Session): Promise<void> | undefined
+  /** Tells the store that the session is in use; undefined when it knows. Never rejects. */
+  expectUse(session: Session): Promise<void> | undefined
   /** Something holds the session. */
   busy(session: Session): void
   /** Nothing holds it any more. */

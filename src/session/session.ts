@@ -511,11 +511,15 @@ export class Session implements TransportHost, IdleClockOwner {
 
   // The hold goes last in each of these: it may end a session whose age is over, and then nothing could be answered any more.
 
-  /** Answers a running request, once; the response still has the private id. What it changed about the session is kept first. */
-  settle(request: RunningRequest, response: JsonRpcResponse): void {
+  /**
+   * Answers a running request, once; the response still has the private id. What it may have changed about the session is kept first;
+   * without `changes` there is nothing but the use itself.
+   */
+  settle(request: RunningRequest, response: JsonRpcResponse, changes = true): void {
     if (request.answered || this.requests.get(request.privateId) !== request) return
     if (!('error' in response)) this.#remember(request)
-    const kept = this.runtime.keeper?.commit(this)
+    const { keeper } = this.runtime
+    const kept = changes ? keeper?.commit(this) : keeper?.expectUse(this)
     if (kept === undefined) {
       this.#answer(request, response)
       return

@@ -199,6 +199,17 @@ describe('a store that fails', () => {
     expect(line.store.size).toBe(1)
   })
 
+  test('a ping is answered though a change of its session is not stored yet', async () => {
+    const line = counting()
+    const id = await line.app.open()
+    line.store.fail('The disk is full.')
+    const changing = line.app.post(id, call())
+    await line.clock.settle()
+    const ping = line.app.post(id, rpc('ping'))
+    await line.clock.settle()
+    expect([changing.status, ping.status]).toEqual([503, 200])
+  })
+
   test('calls that change nothing, GETs and pings do not notice', async () => {
     const line = counting()
     const { clock } = line
