@@ -27,6 +27,9 @@ const ZERO_TOO = new Set([
 ])
 const NEVER_INFINITE = new Set(['jsonResponseWindow', 'restartGrace', 'retryInterval'])
 
+/** Say something only about pooled instances. */
+const NEEDS_POOL: ReadonlySet<string> = new Set(['pooledInstanceIdleTimeout'])
+
 const durations = settings.filter(({ rule, scope }) => rule.kind === 'duration' && scope === 'app')
 
 /** A value, and what becomes of it: milliseconds, or an error. */
@@ -62,7 +65,7 @@ const server = (): FakeServer => new FakeServer({ clock: new VirtualClock(), tag
 
 describe.each(durations.map(({ key }) => key))('%s', (key) => {
   test.each(EDGES)('$shown', ({ value, shown, resolved }) => {
-    const options = { [key]: value } as AppOptions
+    const options = { ...(NEEDS_POOL.has(key) && { instances: 'pooled' }), [key]: value } as AppOptions
     const expected = resolved(key)
     if (expected !== undefined) {
       expect(resolveOptions(options, {})[key as keyof ResolvedOptions]).toBe(expected)
@@ -115,12 +118,13 @@ describe('on the real clock', () => {
   test.each([24.9 * DAY, 2 ** 31, 2 ** 53, 1e300, Number.POSITIVE_INFINITY])(
     'nothing fires at once with every timeout at %d',
     async (value) => {
-      const options = Object.fromEntries(
+      const options: Record<string, unknown> = Object.fromEntries(
         durations.map(({ key }) => [
           key,
           NEVER_INFINITE.has(key) && value === Number.POSITIVE_INFINITY ? 2 ** 31 : value,
         ]),
       )
+      options['instances'] = 'pooled'
       // The one that would keep every answer waiting.
       options['jsonResponseWindow'] = 1
       const app = await serve(() => new FakeServer({ clock, tag: 'fake' }), options as AppOptions)

@@ -126,6 +126,8 @@ class Bench {
   /** A client without a cursor opens the stream, as a GET does: it gets what no connection took. */
   open(): void {
     if (this.missedUnread || this.stream.finished || (this.exchange?.unsentBytes ?? 0) > 0) return
+    // Written to a connection that was cut, before anyone could know: only a cursor tells that it did not arrive.
+    if (this.stream.taken > Math.max(0, ...this.positions)) return
     this.#attach(this.stream.taken)
     this.stream.replayUntaken()
   }
