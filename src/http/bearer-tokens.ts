@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
+import { isObject } from '../json.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { AuthInfo, Authenticate } from '../types.ts'
 
@@ -98,10 +99,6 @@ function authInfo(token: string, entry: unknown, wrong: (what: string) => RangeE
 }
 
 const KEYS: readonly string[] = ['issuer', 'subject', 'client', 'scopes']
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 function digest(token: string): string {
   return createHash('sha256').update(token).digest('base64')

@@ -8,6 +8,7 @@ import {
   SUPPORTED_PROTOCOL_VERSIONS,
 } from '@modelcontextprotocol/server'
 
+import { isObject } from '../json.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { ParsedMessage } from '../jsonrpc/message.ts'
 import type { JsonRpcNotification, JsonRpcRequest, RequestId } from '../types.ts'
@@ -129,10 +130,6 @@ function plainlyModern(
     requested: version,
     classification: { era: 'modern', revision: version },
   }
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 const LEGACY: EraDecision = { kind: 'legacy' }

@@ -1,5 +1,6 @@
 /** From parsed JSON to JSON-RPC messages that both official SDKs take; everything else is refused with a reason. */
 
+import { isObject } from '../json.ts'
 import type { JsonRpcNotification, JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
 
 /** A well-formed message, told apart by `kind`. `message` has the members of JSON-RPC and no others. */
@@ -18,8 +19,6 @@ export type ParseResult =
       /** The request's id when it could be read; never that of a response, which names a request of ours. */
       readonly id: RequestId | null
     }
-
-type JsonObject = { [key: string]: unknown }
 
 /** Both SDKs type this key of `_meta` and ignore, without a word, a message whose value does not fit. */
 const RELATED_TASK = 'io.modelcontextprotocol/related-task'
@@ -123,8 +122,4 @@ function readableId(value: unknown): RequestId | null {
   if (!isObject(value) || !isRequestId(value.id)) return null
   const isResponse = value.method === undefined && (value.result !== undefined || value.error !== undefined)
   return isResponse ? null : value.id
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

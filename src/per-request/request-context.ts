@@ -4,8 +4,9 @@ import { CLIENT_INFO_META_KEY } from '@modelcontextprotocol/server'
 
 import type { Exchange } from '../http/exchange.ts'
 import type { ModernPost } from '../http/era.ts'
+import { isObject } from '../json.ts'
 import type { Caller } from '../session/http-front.ts'
-import { clientIdentity, isObject, keptData } from '../session/session-record.ts'
+import { clientIdentity, keptData } from '../session/session-record.ts'
 import type {
   AuthInfo,
   ClientIdentity,

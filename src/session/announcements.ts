@@ -4,9 +4,10 @@ import type { ServerEvent } from '@modelcontextprotocol/server'
 
 import type { Timer } from '../clock.ts'
 import { messageOf } from '../errors.ts'
+import { isObject } from '../json.ts'
 import type { Runtime } from './runtime.ts'
 import type { Session } from './session.ts'
-import { capabilityOf, isObject } from './session-record.ts'
+import { capabilityOf } from './session-record.ts'
 
 /** How long announcing may go on before the event loop gets a turn, in milliseconds. */
 const SLICE = 8

@@ -3,6 +3,7 @@
 import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
+import { isObject } from '../json.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { AuthInfo, JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
 import { MessageContext } from './message-context.ts'
@@ -11,7 +12,6 @@ import type { Refusal } from './refusal.ts'
 import { NOT_CREATED, TOOK_TOO_LONG } from './refusals.ts'
 import type { Answerable, AnswerSink } from './running-request.ts'
 import type { Session } from './session.ts'
-import { isObject } from './session-record.ts'
 
 /** How an attempt ended. `gone`: the client went away first, nobody is to be answered. */
 export type Outcome<T> =

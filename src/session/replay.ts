@@ -1,10 +1,10 @@
 /** Brings a rebuilt instance to where the one before it was: the handshake again, log level, subscriptions; under ids of its own. */
 
 import { SojournError } from '../errors.ts'
+import { isObject } from '../json.ts'
 import type { JsonRpcMessage, JsonRpcResponse, MessageExtra, RequestId } from '../types.ts'
 import type { InstanceTransport, TransportHost } from './instance-transport.ts'
 import type { Session } from './session.ts'
-import { isObject } from './session-record.ts'
 
 const SENT: Promise<void> = Promise.resolve()
 

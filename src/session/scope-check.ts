@@ -2,13 +2,13 @@
 
 import { bearerAuthChallengeResponse, OAuthError, OAuthErrorCode } from '@modelcontextprotocol/server'
 
+import { isObject } from '../json.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { AuthInfo, JsonRpcRequest } from '../types.ts'
 import type { Post } from './inbound.ts'
 import type { ScopeChallengeResolver } from './instance-transport.ts'
 import type { Refusal } from './refusal.ts'
 import type { Session } from './session.ts'
-import { isObject } from './session-record.ts'
 
 /** A refusal with 403 when a request of the POST needs scopes its token lacks. Resolves at once unless the author's check waits. */
 export function checkScopes(

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 
 import { SojournError } from '../errors.ts'
 import { HANDSHAKE_VERSIONS } from '../http/era.ts'
+import { isObject } from '../json.ts'
 import type { ClientIdentity, JsonValue } from '../types.ts'
 import type { SharedJson } from './shared-json.ts'
 
@@ -41,11 +42,6 @@ export interface SessionRecord {
   delivered: number
   /** The last number given to a priming event; like the requests', not kept: each process has numbers of its own. */
   primings: number
-}
-
-/** Whether a value is a JSON object. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** A client as it names itself in `clientInfo`; undefined when that is no name. */

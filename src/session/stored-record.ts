@@ -1,8 +1,9 @@
 /** A session's record as a store keeps it: JSON, without the id. */
 
 import { SojournError } from '../errors.ts'
+import { isObject } from '../json.ts'
 import type { JsonValue } from '../types.ts'
-import { frozen, isObject, type SessionRecord } from './session-record.ts'
+import { frozen, type SessionRecord } from './session-record.ts'
 import type { SharedJsonPool } from './shared-json.ts'
 
 /** The form below. A newer one comes from a newer version of this package. */
