@@ -60,7 +60,7 @@ export function checkPost(session: Session, post: Post): Refusal | undefined {
       : 0
   if (requests === 0) return undefined
   if (session.running + requests > options.maxRequestsPerSession) return { ...BUSY, id: firstId(messages) }
-  const refusal = post.mode === 'json' ? undefined : session.streams.admit()
+  const refusal = post.mode === 'json' ? undefined : session.admitStream()
   return refusal === undefined ? undefined : { ...refusal, id: firstId(messages) }
 }
 

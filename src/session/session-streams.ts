@@ -23,7 +23,8 @@ const LONGEST_CURSOR = 256
 /** Tag of the session, number of the stream, position in it, and on priming events a running number. */
 const CURSOR = /^([\w-]{8})\.(\d{1,15})\.(\d{1,15})(?:\.\d{1,15})?$/
 
-const STREAM_LIMIT: Refusal = {
+/** The session has as many open streams as it may have (`maxStreamsPerSession`). */
+export const STREAM_LIMIT: Refusal = {
   status: 429,
   code: JsonRpcErrorCode.SERVER_ERROR,
   message: 'Too Many Requests: the session has too many open streams',
@@ -70,11 +71,6 @@ export class SessionStreams {
   /** SSE connections open now. */
   get open(): number {
     return this.#open
-  }
-
-  /** Whether another stream may be opened; a refusal when not. */
-  admit(): Refusal | undefined {
-    return this.#open >= this.#session.runtime.options.maxStreamsPerSession ? STREAM_LIMIT : undefined
   }
 
   /** Whether a GET connection is attached. */
@@ -196,7 +192,7 @@ export class SessionStreams {
       exchange.respond(204, {}, '')
       return undefined
     }
-    const refusal = stream.connection === undefined ? this.admit() : undefined
+    const refusal = stream.connection === undefined ? this.#session.admitStream() : undefined
     if (refusal !== undefined) return refusal
     hold.confirm()
     this.#session.markUsed()
@@ -255,7 +251,7 @@ export class SessionStreams {
   }
 
   #attachStandalone(exchange: Exchange, hold: Hold, cursor: number | undefined): Refusal | undefined {
-    const refusal = this.standalone.open ? undefined : this.admit()
+    const refusal = this.standalone.open ? undefined : this.#session.admitStream()
     if (refusal !== undefined) return refusal
     if (!this.standalone.admits()) return CONFLICT
     hold.confirm()

@@ -31,7 +31,7 @@ import { FactoryContext } from './server-context.ts'
 import { ServerRequests } from './server-requests.ts'
 import { serializeOutgoing } from './serialize.ts'
 import { asksClient, capabilityOf, clientIdentity, keptData, type SessionRecord } from './session-record.ts'
-import { SessionStreams } from './session-streams.ts'
+import { SessionStreams, STREAM_LIMIT } from './session-streams.ts'
 import type { IdleSessions, Slot } from './session-table.ts'
 import { NOT_WOKEN, rebuild, WAKE_PAUSE } from './waking.ts'
 import type { Refusal } from './refusal.ts'
@@ -205,6 +205,16 @@ export class Session implements TransportHost, IdleClockOwner {
   /** How many SSE connections are open. */
   get openStreams(): number {
     return this.#streams?.open ?? 0
+  }
+
+  /** Whether a GET connection is attached. */
+  get standaloneOpen(): boolean {
+    return this.#streams?.standaloneOpen ?? false
+  }
+
+  /** Whether another stream may be opened; a refusal when not. */
+  admitStream(): Refusal | undefined {
+    return this.openStreams >= this.runtime.options.maxStreamsPerSession ? STREAM_LIMIT : undefined
   }
 
   /** The client as it named itself. */

@@ -93,7 +93,7 @@ export class Shutdown {
     const { clock, load, log } = this.#host.runtime
     const begun = clock.now()
     const waiting = new Set<Session>()
-    for (const session of this.#host.all()) if (session.streams.standaloneOpen) waiting.add(session)
+    for (const session of this.#host.all()) if (session.standaloneOpen) waiting.add(session)
     void load.idle().then(() => this.#wake?.())
     while (true) {
       const ended = this.#endStreams(waiting)
@@ -118,7 +118,7 @@ export class Shutdown {
       if (ended === STREAM_BATCH) break
       if (session.running > 0) continue
       waiting.delete(session)
-      if (!session.streams.standaloneOpen) continue
+      if (!session.standaloneOpen) continue
       ended += 1
       session.streams.standalone.endConnection(this.#retry())
     }

@@ -1,15 +1,17 @@
 /** What must not be kept alive, asked of the garbage collector itself. */
 
-import { setFlagsFromString } from 'node:v8'
+import { queryObjects, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 import { expect, onTestFinished, test } from 'vitest'
 
+import { SessionStreams } from '../../src/session/session-streams.ts'
 import { MemoryEventLog } from '../../src/stream/memory-event-log.ts'
 import type { ServerContext } from '../../src/types.ts'
 import { openSession } from '../support/mcp-wire.ts'
 import { serve } from '../support/serve.ts'
 import { SDKS } from '../support/sdk-servers.ts'
+import { call, SLEEP, sleepApp } from '../support/sleep-app.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 
 setFlagsFromString('--expose-gc')
@@ -78,3 +80,24 @@ test.each(SDKS)(
     expect(contexts[0]?.requestInfo?.headers.get('accept')).toContain('text/event-stream')
   },
 )
+
+test('a session that never had a stream holds none: not after its calls, nor while it sleeps through a drain', async () => {
+  const { clock, app } = sleepApp()
+  const ids: string[] = []
+  for (let n = 0; n < 10; n++) ids.push(await app.open())
+  for (const id of ids) expect(app.post(id, call()).method).toBe('POST')
+  await clock.settle()
+  expect(queryObjects(SessionStreams, { format: 'count' }), 'after calls').toBe(0)
+  await clock.advance(SLEEP * 2)
+  expect(app.manager.sessions.counts.asleep).toBe(10)
+  // It keeps the drain from being over at once, and is answered on a stream.
+  app.post(ids[0], call(5000))
+  await clock.settle()
+  const closed = app.manager.close({ drain: '30s' })
+  await clock.advance(1000)
+  expect(app.manager.sessions.counts.total).toBe(10)
+  expect(queryObjects(SessionStreams, { format: 'count' }), 'in the drain').toBe(1)
+  await clock.advance(5000)
+  await closed
+  expect(app.leftovers()).toEqual([])
+})
