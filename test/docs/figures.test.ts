@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 
 import { figuresPage, readFigures, renderFigures } from '../../scripts/figures.ts'
+import { tests } from '../reliability/tests.ts'
 
 const page = readFileSync(figuresPage, 'utf8')
 
@@ -17,4 +18,9 @@ test('a run with violations is told, a test that never ran has no row', () => {
   const text = renderFigures(page, { r9: { ...r9, violations: ['one', 'two'] } })
   expect(text).toContain('**2 violations**')
   expect(text).not.toContain('| R10 ·')
+})
+
+test('whatever is kept belongs to a test: nothing is left of one that was renamed', () => {
+  const names = new Set(tests.map(({ name }) => name))
+  expect(Object.keys(readFigures()).filter((key) => !names.has(key.replace(/-.*/, '')))).toEqual([])
 })

@@ -14,6 +14,7 @@ import type { EventLogPage } from '../../src/stream/event-log.ts'
 import { Random } from '../simulation/random.ts'
 import { loaded, restored } from './r9.ts'
 import { eventData, recordOf } from './r9-model.ts'
+import { type Chaos, count } from './chaos.ts'
 
 const SESSIONS = 60
 const EVENTS = 12
@@ -238,4 +239,33 @@ function diskFull(openDatabase: OpenDatabase, directory: string, result: R10Resu
     // Lazily: on Node 20 a closed connection keeps its files open until its statements are collected.
     execFileSync('umount', ['-l', mount])
   }
+}
+
+/** `npm run chaos -- r10` */
+export const chaos: Chaos<R10Result> = {
+  name: 'r10',
+  help: [
+    ['', 'a SQLite store cut at every byte of its last 4 KiB, 1,000 flipped bits, a full disk; two minutes'],
+    ['--short', 'at every 64th byte, 200 bits'],
+  ],
+  run({ short, seed }, progress) {
+    const size = short ? { everyBytes: 64, flips: 200 } : { everyBytes: 1, flips: 1000 }
+    return r10({ ...size, seed }, progress)
+  },
+  tell({ truncations, flips, opened, refused, warned, shorter, diskFull: full, seconds }) {
+    return (
+      `R10: ${truncations} truncations, ${flips} flipped bits: ${opened} opened (${shorter} without the end of their WAL), ` +
+      `${refused} refused by name, ${warned} rows dropped with a line in the log; disk full: ${full ?? 'not tried, nothing can be mounted'}; ` +
+      `${seconds.toFixed(1)} s`
+    )
+  },
+  row({ truncations, flips, opened, refused, diskFull: full, violations }) {
+    return {
+      test: 'R10 · 9',
+      done: `a SQLite store cut at ${count(truncations)} places, ${count(flips)} bits flipped, a full disk`,
+      came:
+        `${count(opened)} opened, ${count(refused)} refused by name${violations.length === 0 ? ', never a wrong or foreign event' : ''}; ` +
+        `full disk: ${full ?? 'not tried'}`,
+    }
+  },
 }

@@ -5,6 +5,8 @@ import { Agent, type IncomingMessage, request } from 'node:http'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
+import { type Chaos, count, seconds } from './chaos.ts'
+
 /** How much is at stake. */
 export interface R15Size {
   /** Sessions with an open GET stream. */
@@ -339,4 +341,35 @@ function mostWithin(times: readonly number[], span: number): number {
     most = Math.max(most, index - from + 1)
   }
   return most
+}
+
+/** `npm run chaos -- r15` */
+export const chaos: Chaos<R15Result> = {
+  name: 'r15',
+  help: [
+    ['', 'SIGTERM with 5,000 streams and 200 calls of 5 s, in three ways; a minute'],
+    ['--short', 'with 200 streams and 20 calls of 1 s'],
+  ],
+  run: ({ short }, progress) => r15(short ? R15_SHORT : R15_WHOLE, progress),
+  tell(result) {
+    return (['drained', 'overdue', 'twice'] as const)
+      .map((name) => {
+        const { exit, exitAfter, answered, failed, lost, ended, mostInASecond } = result[name]
+        return (
+          `R15 ${name}: exit ${exit} after ${exitAfter} ms, ${answered} calls answered, ${failed} ended with an error, ${lost} without any; ` +
+          `${ended} streams ended, at most ${mostInASecond} in a second`
+        )
+      })
+      .join('\n')
+  },
+  row({ size, drained, overdue, twice }) {
+    return {
+      test: 'R15 · 6, 8',
+      done: `SIGTERM with ${count(size.streams)} open streams and ${count(size.calls)} running calls`,
+      came:
+        `${count(drained.answered)} answered, exit ${drained.exit} after ${seconds(drained.exitAfter)}, ` +
+        `at most ${count(drained.mostInASecond)} streams ended in a second. Too little time: ${count(overdue.failed)} ended ` +
+        `with an error, exit ${overdue.exit} after ${seconds(overdue.exitAfter)}. Second signal: exit ${twice.exit} after ${seconds(twice.exitAfter)}`,
+    }
+  },
 }

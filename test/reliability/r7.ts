@@ -11,6 +11,7 @@ import { RawConnection, type RawResponse } from '../support/raw-http.ts'
 import { type SimBody, SimExchange } from '../support/sim-exchange.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { Random } from '../simulation/random.ts'
+import { type Chaos, count, type Findings } from './chaos.ts'
 
 /** Half the width of what is aimed at, in milliseconds. */
 const AIM = 2
@@ -516,4 +517,48 @@ export async function r7OverHttp(
   await new Promise((resolve) => http.close(resolve))
   result.seconds = (performance.now() - started) / 1000
   return result
+}
+
+/** What both halves of a run found. */
+interface R7Findings extends Findings {
+  readonly seed: number
+  readonly inProcess: R7Result
+  readonly overHttp: R7Result
+}
+
+/** `npm run chaos -- r7` */
+export const chaos: Chaos<R7Findings> = {
+  name: 'r7',
+  help: [
+    ['', '1,000,000 requests in this process, 20,000 over HTTP, at ±2 ms around expiry'],
+    ['--requests 50000', 'fewer in this process'],
+    ['--http 2000', 'fewer over HTTP'],
+    ['--short', '20,000 in this process, 1,000 over HTTP'],
+  ],
+  options: {
+    requests: { type: 'string', default: '1000000' },
+    http: { type: 'string', default: '20000' },
+  },
+  async run(args, progress) {
+    const { seed, short } = args
+    const inProcess = await r7InProcess(short ? 20_000 : args.count('requests'), seed, progress)
+    const overHttp = await r7OverHttp(short ? 1000 : args.count('http'), seed, progress)
+    return { seed, inProcess, overHttp, violations: [...inProcess.violations, ...overHttp.violations] }
+  },
+  tell({ inProcess, overHttp }) {
+    return [['R7 in process', inProcess] as const, ['R7 over HTTP', overHttp] as const]
+      .map(
+        ([title, { requests, served, notFound, servedLate, sessions, latest, seconds }]) =>
+          `${title}: ${requests} requests, ${served} served (${servedLate} after the deadline), ${notFound} clean 404s, ` +
+          `${sessions} sessions, the latest ended ${latest.toFixed(3)} ms after its deadline, ${seconds.toFixed(1)} s`,
+      )
+      .join('\n')
+  },
+  row({ inProcess, overHttp }) {
+    return {
+      test: 'R7 · 1, 3, 6',
+      done: `${count(inProcess.requests)} requests in one process and ${count(overHttp.requests)} over HTTP, aimed at the moment of expiry`,
+      came: `${count(inProcess.served + overHttp.served)} served, ${count(inProcess.notFound + overHttp.notFound)} clean 404s`,
+    }
+  },
 }

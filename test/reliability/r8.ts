@@ -11,6 +11,7 @@ import { RawConnection, type RawResponse } from '../support/raw-http.ts'
 import type { Cut } from '../support/tcp-proxy.ts'
 import type { Fault, OriginCommand, OriginOptions, OriginStats } from './fixtures/r8-origin.ts'
 import { type CutConnection, CutProxy } from './r8-proxy.ts'
+import { type Chaos, count, type Findings, milliseconds } from './chaos.ts'
 
 /** How much is done. */
 export interface R8Options {
@@ -664,4 +665,55 @@ function shuffled<T>(values: readonly T[], random: Random): T[] {
   const out: T[] = []
   while (left.length > 0) out.push(...left.splice(random.int(0, left.length - 1), 1))
   return out
+}
+
+/** p99 that a resume of 50 events is to reach, in milliseconds. */
+const RESUME_P99 = 25
+
+/** `npm run chaos -- r8`: figures are kept by event log. */
+export const chaos: Chaos<R8Result & Findings & { readonly seed: number }> = {
+  name: 'r8',
+  help: [
+    ['', '200 streams of 2,000 events, each cut 50 times and resumed; three minutes'],
+    [
+      '--log sqlite',
+      'on this event log: memory (the default), sqlite, or batched, a stand-in for a slow one',
+    ],
+    ['--short', '10 streams of 200 events, each cut 10 times'],
+  ],
+  options: { log: { type: 'string', default: 'memory' } },
+  async run(args, progress) {
+    const { seed, short } = args
+    const log = args.text('log') ?? 'memory'
+    const result = await r8({ ...(short ? R8_SHORT : R8_WHOLE), log, seed }, progress)
+    const { p99 } = result.resumeOf50
+    const slow = !short && p99 > RESUME_P99
+    const violations = [
+      ...result.violations,
+      ...(slow ? [`p99 of a resume of 50 events is ${p99.toFixed(1)} ms, not ${RESUME_P99}`] : []),
+    ]
+    return { seed, ...result, violations }
+  },
+  tell(result) {
+    const { log, delivered, lost, doubled, disordered, cuts, resumes, refused, resumeOf50 } = result
+    const ms = ({ p50, p99, max }: Times): string =>
+      `p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms, max ${max.toFixed(1)} ms`
+    return (
+      `R8 ${log}: ${delivered} events, ${lost} lost, ${doubled} doubled, ${disordered} out of order; ` +
+      `cuts: ${cuts.fin} FIN, ${cuts.rst} RST, ${cuts.silence} silences, ${result.cutsInReplay} of all in a replay; ` +
+      `${resumes} resumes, ${refused} told to wait; ${resumeOf50.count} of 50 events: ${ms(resumeOf50)} ` +
+      `(a ping on a new connection: ${ms(result.pings)}); ${result.seconds.toFixed(1)} s`
+    )
+  },
+  key: ({ log }) => `r8-${log}`,
+  row(result) {
+    const { streams, resumesWithGap, log, delivered, lost, doubled, disordered, resumeOf50 } = result
+    return {
+      test: 'R8 · 4',
+      done: `${streams} streams, cut by FIN, RST or silence, ${count(resumesWithGap)} resumes with a gap; ${log} log`,
+      came:
+        `of ${count(delivered)} events ${lost} lost, ${doubled} doubled, ${disordered} out of order; ` +
+        `resume of 50 events: median ${milliseconds(resumeOf50.p50)}, p99 ${milliseconds(resumeOf50.p99)} (to reach: ${RESUME_P99} ms)`,
+    }
+  },
 }

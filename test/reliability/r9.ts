@@ -14,6 +14,7 @@ import type { StoredSession } from '../../src/store/session-store.ts'
 import type { EventLogPage, RestoredStream } from '../../src/stream/event-log.ts'
 import { Random } from '../simulation/random.ts'
 import { eventData, recordOf } from './r9-model.ts'
+import { type Chaos, count } from './chaos.ts'
 
 const WRITER = fileURLToPath(new URL('fixtures/store-writer.ts', import.meta.url))
 
@@ -221,4 +222,21 @@ export function restored(engine: SqliteEngine): RestoredStream[] {
     after = page.next
   } while (after !== undefined)
   return streams
+}
+
+/** `npm run chaos -- r9` */
+export const chaos: Chaos<R9Result> = {
+  name: 'r9',
+  help: [
+    ['', 'a process killed 500 times while it writes into a SQLite store; eight minutes'],
+    ['--short', '20 times'],
+  ],
+  run: (args, progress) => r9(args.short ? 20 : 500, args.seed, progress),
+  tell: ({ rounds, sessions, events, deletes, seconds }) =>
+    `R9: ${rounds} rounds, acknowledged ${sessions} saves, ${events} events, ${deletes} deletes, ${seconds.toFixed(1)} s`,
+  row: ({ rounds, sessions, events, deletes, violations }) => ({
+    test: 'R9 · 9',
+    done: `a process killed ${count(rounds)} times while it writes into a SQLite store`,
+    came: `${count(sessions)} saves, ${count(events)} events and ${count(deletes)} ends had been acknowledged${violations.length === 0 ? ': all there' : ''}`,
+  }),
 }
