@@ -4,9 +4,8 @@ import { Deadline } from '../deadlines.ts'
 import { SojournError } from '../errors.ts'
 import { callFactory } from '../session/instance.ts'
 import type { Runtime } from '../session/runtime.ts'
-import { keptData } from '../session/session-record.ts'
-import type { Era, JsonValue, KeepAwake, McpServerLike, ServerContext, SessionContext } from '../types.ts'
-import { LazySignal, NEVER_SLEEPS } from './request-context.ts'
+import type { Era, McpServerLike, ServerContext, SessionContext } from '../types.ts'
+import { NoSession } from './no-session.ts'
 import { ServerLease } from './server-lease.ts'
 
 /** What a protocol object of SDK v2 holds that its author, or a handler, may replace at any time. */
@@ -173,39 +172,13 @@ export class InstancePool extends Deadline {
 }
 
 /** The session of many requests: there is none, and nobody whose it is. */
-class PooledSession implements SessionContext {
-  readonly id = undefined
-  readonly restored = false
-  readonly end: LazySignal = new LazySignal()
-  readonly #maxDataSize: number
-  #data: JsonValue = {}
-
-  constructor(maxDataSize: number) {
-    this.#maxDataSize = maxDataSize
-  }
-
+class PooledSession extends NoSession {
   get principal(): never {
     throw notHere('context.session.principal')
   }
 
   get client(): never {
     throw notHere('context.session.client')
-  }
-
-  get data(): JsonValue {
-    return this.#data
-  }
-
-  set data(value: JsonValue) {
-    this.#data = keptData(value, this.#maxDataSize)
-  }
-
-  get signal(): AbortSignal {
-    return this.end.signal
-  }
-
-  keepAwake(): KeepAwake {
-    return NEVER_SLEEPS
   }
 }
 
