@@ -9,6 +9,7 @@ import { SessionStreams } from '../../src/session/session-streams.ts'
 import { SessionTable, Slot } from '../../src/session/session-table.ts'
 import type { EventLog } from '../../src/stream/event-log.ts'
 import { MessageStream } from '../../src/stream/message-stream.ts'
+import { replace } from '../support/replace.ts'
 import { SimExchange } from '../support/sim-exchange.ts'
 import type { Promised } from './record.ts'
 import { authInfoOf } from './around.ts'
@@ -17,19 +18,6 @@ import type { Fault, ManagerLike, World } from './world.ts'
 /** A fault and the promises it breaks, one of which must be found broken. */
 export interface DeliberateFault extends Fault {
   readonly breaks: readonly [Promised, ...Promised[]]
-}
-
-/** Replaces a method for the time of a run. */
-function replace<T extends object, K extends keyof T>(
-  target: T,
-  name: K,
-  make: (original: T[K]) => T[K],
-): () => void {
-  const original = target[name]
-  target[name] = make(original)
-  return () => {
-    target[name] = original
-  }
 }
 
 /** A clock that differs from another in some respect. */

@@ -7,6 +7,7 @@ import { Session } from '../../src/session/session.ts'
 import { SessionStreams } from '../../src/session/session-streams.ts'
 import type { MemorySessionStore } from '../../src/store/memory-store.ts'
 import type { SessionStore } from '../../src/store/session-store.ts'
+import { replace } from '../support/replace.ts'
 import { type RestartFault, simulateRestarts, STAKES, type Stakes } from './restart.ts'
 
 const SEEDS = 300
@@ -23,19 +24,6 @@ test(`${SEEDS} seeds`, async () => {
   expect(broken).toEqual([])
   for (const what of STAKES) expect(stakes[what], what).toBeGreaterThanOrEqual(LEAST)
 }, 60_000)
-
-/** Replaces a method for the time of a run. */
-function replace<T extends object, K extends keyof T>(
-  target: T,
-  name: K,
-  make: (original: T[K]) => T[K],
-): () => void {
-  const original = target[name]
-  target[name] = make(original)
-  return () => {
-    target[name] = original
-  }
-}
 
 /** A store that opens with something else than it should. */
 function opens(

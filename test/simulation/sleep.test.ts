@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { Instance } from '../../src/session/instance.ts'
 import { Replay } from '../../src/session/replay.ts'
 import { Session } from '../../src/session/session.ts'
+import { replace } from '../support/replace.ts'
 import { simulateSleep, type SleepFault } from './sleep.ts'
 
 test('200 seeds', async () => {
@@ -14,19 +15,6 @@ test('200 seeds', async () => {
   }
   expect(broken).toEqual([])
 }, 60_000)
-
-/** Replaces a method for the time of a run. */
-function replace<T extends object, K extends keyof T>(
-  target: T,
-  name: K,
-  make: (original: T[K]) => T[K],
-): () => void {
-  const original = target[name]
-  target[name] = make(original)
-  return () => {
-    target[name] = original
-  }
-}
 
 /** Changes what a session keeps once it sleeps. */
 function afterSleep(change: (session: Session) => void): () => void {
