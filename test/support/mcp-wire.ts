@@ -3,7 +3,7 @@
 import { expect } from 'vitest'
 
 import type { RawRequest, RawResponse } from './raw-http.ts'
-import type { Served } from './serve.ts'
+import { NOTHING_LEFT, type Served } from './serve.ts'
 
 /** The revisions with a handshake, newest first; in wire.md's letters C, B, A and the one treated like A. */
 export const VERSIONS = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05'] as const
@@ -129,14 +129,6 @@ export async function expectError(response: RawResponse, expected: ExpectedError
 
 /** Nothing was allocated and nothing is left: no session, no place taken, no request running. */
 export function expectNothing(server: Served): void {
-  expect(server.app.sessions.counts).toEqual({
-    total: 0,
-    active: 0,
-    idle: 0,
-    awake: 0,
-    asleep: 0,
-    opening: 0,
-    requests: 0,
-  })
+  expect(server.app.sessions.counts).toEqual(NOTHING_LEFT)
   expect(server.app.sessions.size).toBe(0)
 }

@@ -8,6 +8,7 @@ import { expect, onTestFinished } from 'vitest'
 import { type Clock, systemClock, type Timer } from '../../src/clock.ts'
 import { type App, httpApp } from '../../src/http-app.ts'
 import type { SessionEvent } from '../../src/session/events.ts'
+import type { SessionCounts } from '../../src/session/sessions.ts'
 import type { AppOptions, CreateServer, Logger } from '../../src/types.ts'
 import { within } from './deferred.ts'
 import {
@@ -23,6 +24,17 @@ import { VirtualClock } from './virtual-clock.ts'
 
 /** How long anything here is waited for, in real milliseconds. */
 const DEADLINE = 5000
+
+/** `app.sessions.counts` when all is over: no session, no place taken, no request running. */
+export const NOTHING_LEFT: SessionCounts = {
+  total: 0,
+  active: 0,
+  idle: 0,
+  awake: 0,
+  asleep: 0,
+  opening: 0,
+  requests: 0,
+}
 
 /** What a face that does not know its address is told. */
 const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]']
@@ -134,15 +146,7 @@ export async function serve(
         await new Promise((resolve) => setImmediate(resolve))
       }
       expect(rejections, 'unhandled rejections').toEqual([])
-      expect(app.sessions.counts, 'what is left of sessions').toEqual({
-        total: 0,
-        active: 0,
-        idle: 0,
-        awake: 0,
-        asleep: 0,
-        opening: 0,
-        requests: 0,
-      })
+      expect(app.sessions.counts, 'what is left of sessions').toEqual(NOTHING_LEFT)
       expect(timers(), 'timers left').toBe(0)
     } finally {
       process.off('unhandledRejection', onRejection)

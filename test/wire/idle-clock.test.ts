@@ -8,6 +8,7 @@ import type { AppOptions } from '../../src/types.ts'
 import {
   del,
   expectError,
+  expectNothing,
   notification,
   openSession,
   post,
@@ -80,15 +81,7 @@ describe('on expiry', () => {
     for (const request of [getStream(session), getStream(session, 'AAAAAAAA.0.0'), del(session.headers)]) {
       expect((await server.request(request)).status).toBe(404)
     }
-    expect(server.app.sessions.counts).toEqual({
-      total: 0,
-      active: 0,
-      idle: 0,
-      awake: 0,
-      asleep: 0,
-      opening: 0,
-      requests: 0,
-    })
+    expectNothing(server)
     expect(server.timers).toBe(0)
     expect(server.events.filter(({ type }) => type === 'session.closed').length).toBe(1)
   })

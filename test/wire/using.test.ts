@@ -6,6 +6,7 @@ import { deferred } from '../support/deferred.ts'
 import {
   del,
   expectError,
+  expectNothing,
   get,
   initialize,
   notification,
@@ -702,15 +703,7 @@ describe('DELETE', () => {
     for (const request of Object.values(uses(session.id, cursor))) {
       expect((await server.request(request)).status).toBe(404)
     }
-    expect(server.app.sessions.counts).toEqual({
-      total: 0,
-      active: 0,
-      idle: 0,
-      awake: 0,
-      asleep: 0,
-      opening: 0,
-      requests: 0,
-    })
+    expectNothing(server)
     expect(await server.until('session.closed')).toMatchObject({ reason: 'deleted' })
     await server.waitFor(() => server.timers === 0, 'no timer being left')
   })
