@@ -419,6 +419,7 @@ export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): voi
       )
     }
   }
+  checkStored(found)
   checkPooled(found)
   const json = found.get('jsonResponse')
   const mode = found.get('responseMode')
@@ -428,6 +429,16 @@ export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): voi
       `${json.name} asks for JSON, but ${mode.name} is ${format(mode.value)}: they contradict each other. Leave one out`,
     )
   }
+}
+
+function checkStored(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  const store = found.get('store')
+  const durability = found.get('durability')
+  if (store === undefined || store.value !== 'memory') return
+  if (durability === undefined || durability.origin === 'default') return
+  throw new RangeError(
+    `${durability.name} needs a store: ${store.name} is 'memory', which keeps nothing that could be durable. Set ${store.name}, to 'sqlite:./sessions.db' for one, or leave ${durability.name} out`,
+  )
 }
 
 function checkPooled(found: ReadonlyMap<SettingKey, FoundSetting>): void {

@@ -267,7 +267,10 @@ export interface SessionOptions {
    * waits until it is gone.
    */
   store?: string | SessionStore
-  /** What the store has acknowledged is on disk (`full`, the default), or may be lost with the machine's power, not with the process (`relaxed`). */
+  /**
+   * What the store has acknowledged is on disk (`full`, the default), or may be lost with the machine's power, not with the process
+   * (`relaxed`). Given without a `store` it is an error.
+   */
   durability?: Durability
   /** Largest store, its file and what is yet to be merged into it together; default 1 GiB. */
   maxStoreSize?: ByteSize

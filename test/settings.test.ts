@@ -405,6 +405,25 @@ describe('options that exclude each other', () => {
     expect(resolveOptions({ stateless: false, sessionIdleTimeout: '5m' }, {}).stateless).toBe(false)
   })
 
+  it.each<[object, Environment, string, string]>([
+    [{ durability: 'relaxed' }, {}, 'durability', 'store'],
+    [{ durability: 'full', store: 'memory' }, {}, 'durability', 'store'],
+    [{ durability: 'relaxed' }, { SOJOURN_STORE: 'memory' }, 'durability', 'SOJOURN_STORE'],
+    [{}, { SOJOURN_DURABILITY: 'relaxed' }, 'SOJOURN_DURABILITY', 'store'],
+  ])('durability without a store: %j %j', (options, env, durability, store) => {
+    expect(refusal(options, env)).toBe(
+      `RangeError: ${durability} needs a store: ${store} is 'memory', which keeps nothing that could be durable. Set ${store}, to 'sqlite:./sessions.db' for one, or leave ${durability} out`,
+    )
+  })
+
+  it('durability with a store is fine', () => {
+    const options = { durability: 'relaxed', store: 'sqlite:./sessions.db' } as const
+    expect(resolveOptions(options, {}).durability).toBe('relaxed')
+    expect(resolveOptions({ durability: 'relaxed' }, { SOJOURN_STORE: 'sqlite:./s.db' }).durability).toBe(
+      'relaxed',
+    )
+  })
+
   it('jsonResponse and another responseMode given in the same place', () => {
     expect(refusal({ jsonResponse: true, responseMode: 'sse' })).toBe(
       "RangeError: jsonResponse asks for JSON, but responseMode is 'sse': they contradict each other. Leave one out",
