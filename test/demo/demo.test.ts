@@ -1,6 +1,7 @@
 /** `npm run demo`: its chart, and a quick run of each demo. */
 
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -8,9 +9,10 @@ import { expect, it } from 'vitest'
 
 import { drawChart } from '../../scripts/demo/chart.ts'
 
+const SCRIPT = fileURLToPath(new URL('../../scripts/demo/run.ts', import.meta.url))
+
 function demo(...args: string[]): Promise<{ stdout: string; stderr: string }> {
-  const script = fileURLToPath(new URL('../../scripts/demo/run.ts', import.meta.url))
-  return promisify(execFile)(process.execPath, ['--import', 'tsx', script, ...args])
+  return promisify(execFile)(process.execPath, ['--import', 'tsx', SCRIPT, ...args])
 }
 
 it('a chart has a place for every sample', () => {
@@ -50,6 +52,17 @@ it('a client counts through kill -9, and sessions fall asleep and outlive the pr
   expect(stdout).not.toContain('Not as it should be')
   expect(stderr).toBe('')
 }, 120_000)
+
+it('says nothing of a pipe that nobody reads to its end', async () => {
+  const child = spawn(process.execPath, ['--import', 'tsx', SCRIPT, '--quick'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  child.stdout.destroy()
+  let told = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (told += text))
+  const [code] = await once(child, 'close')
+  expect([code, told]).toEqual([0, ''])
+}, 60_000)
 
 it('there is no other', async () => {
   await expect(demo('restat')).rejects.toMatchObject({
