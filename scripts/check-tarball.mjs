@@ -6,6 +6,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -36,6 +37,11 @@ if (command === 'pack') {
     console.error(
       `the tarball has ${strange.join(', ') || 'nothing'} too much and lacks ${missing.join(', ') || 'nothing'}`,
     )
+    process.exit(1)
+  }
+  const telling = names.flatMap((name) => whatTellsOfThisMachine(name))
+  if (telling.length > 0) {
+    console.error(`the tarball tells of the machine that made it: ${telling.join(', ')}`)
     process.exit(1)
   }
   writeFileSync(join(project, 'package.json'), '{ "name": "a-user", "private": true, "type": "module" }\n')
@@ -116,6 +122,18 @@ if (first !== '#!/usr/bin/env node') throw new Error(`the binary begins with ${f
 exec(node, [bin, '--help'])
 
 await servesAndStops('sojourn serve', [bin, 'serve', 'server.mjs', '--port', '0'])
+
+/** A packed file that holds a path of this machine, or a source map that leads out of the package. */
+function whatTellsOfThisMachine(name) {
+  const text = readFileSync(join(root, name), 'utf8')
+  const folders = [resolve(root), homedir()].filter((folder) => folder.length > 1)
+  const found = folders.filter((folder) => text.includes(folder)).map((folder) => `${name} (${folder})`)
+  if (!name.endsWith('.map')) return found
+  const { sources, sourceRoot } = JSON.parse(text)
+  const strange = sources.filter((source) => !/^(\.\.\/)+src\/[\w./-]+$/.test(source))
+  if (sourceRoot) strange.push(sourceRoot)
+  return [...found, ...strange.map((source) => `${name} (${source})`)]
+}
 
 /** Starts a server that prints its URL, opens a session on it, and sends SIGTERM. */
 async function servesAndStops(name, args) {
