@@ -258,6 +258,10 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
     infinity: true,
     example: '5m',
   }),
+  endStreamsOnTokenExpiry: {
+    ...boolean('Streams', 'end streams when the token they were opened with expires; clients come back'),
+    default: true,
+  },
   standaloneStream: choice('Streams', ['takeover', 'reject'], 'what a second GET stream of a session does'),
   undeliveredRequestTimeout: duration(
     'Streams',

@@ -314,6 +314,11 @@ export interface SessionOptions {
   keepAliveInterval?: Duration
   /** How old an SSE connection may become before it is rotated; default `Infinity`. */
   streamMaxAge?: Duration
+  /**
+   * Whether a stream ends when the token that it was opened with expires (`authInfo.expiresAt`); default true. The client comes back with a
+   * new token, and resumes without loss. The answer of a call whose client could not resume it is sent all the same.
+   */
+  endStreamsOnTokenExpiry?: boolean
   /** What a second GET stream does; default `takeover`. */
   standaloneStream?: StandaloneStreamMode
   /** How long response bytes may stay unsent before the connection is cut; default 60 s. */

@@ -87,6 +87,7 @@ describe('the table', () => {
       keepAliveInterval: 15_000,
       streamMaxAge: Number.POSITIVE_INFINITY,
       standaloneStream: 'takeover',
+      endStreamsOnTokenExpiry: true,
       unsentTimeout: 60_000,
       maxBodySize: 4 * 1024 ** 2,
       bodyTimeout: 30_000,

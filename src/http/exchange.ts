@@ -45,6 +45,11 @@ export interface Exchange {
   /** Reads the whole body, never buffering more than `limit` bytes, giving up `timeout` milliseconds after the call. At most once. */
   readBody(limit: number, timeout: number): Promise<BodyResult>
 
+  /**
+   * Until when whoever asked may be answered with what happens later: wall clock in milliseconds since the Unix epoch; undefined for ever.
+   * A stream ends then. Set before responding.
+   */
+  validUntil: number | undefined
   /** Header fields added to every response of this exchange (CORS, `Connection: close`); set before responding. */
   commonHeaders: ResponseHeaders | undefined
   /** Whether the response is complete or the connection is gone. */

@@ -44,6 +44,7 @@ export class NodeExchange implements Exchange {
   readonly target: string
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   commonHeaders: ResponseHeaders | undefined
+  validUntil: number | undefined
   onclose: ((completed: boolean) => void) | undefined
   readonly #req: FrameworkRequest
   readonly #res: ServerResponse

@@ -46,6 +46,7 @@ export class WebExchange implements Exchange {
   readonly loopback: undefined
   readonly presetAuth: AuthInfo | undefined
   commonHeaders: ResponseHeaders | undefined
+  validUntil: number | undefined
   onclose: ((completed: boolean) => void) | undefined
   /** The response; never rejects. Resolves with its head: a stream's body follows. */
   readonly response: Promise<Response>

@@ -148,6 +148,11 @@ export class InstancePool extends Deadline {
     }
   }
 
+  /** Ends those of one principal that are idle. */
+  dropPrincipal(principal: string): void {
+    for (const instance of this.#idle.get(principal) ?? []) this.#drop(instance)
+  }
+
   /** Ends all that are idle, and from now on whatever is given back. */
   close(): void {
     this.#closed = true

@@ -6,12 +6,13 @@ import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import type { ModernPost } from '../http/era.ts'
+import { Validity } from '../stream/validity.ts'
 import { isObject } from '../json.ts'
 import type { RequestOutcome } from '../session/events.ts'
 import type { Caller } from '../session/http-front.ts'
 import { callFactory } from '../session/instance.ts'
 import type { Refusal } from '../session/refusal.ts'
-import { NOT_CREATED, TOOK_TOO_LONG } from '../session/refusals.ts'
+import { NOT_CREATED, TOKEN_EXPIRED, TOOK_TOO_LONG } from '../session/refusals.ts'
 import type { Runtime } from '../session/runtime.ts'
 import type { Answer } from './answer.ts'
 import type { AnswerStream } from './answer-stream.ts'
@@ -52,6 +53,7 @@ export class PerRequestCall {
   #started: number | undefined
   #announced = false
   #ended = false
+  #validity: Validity | undefined
 
   constructor(runtime: Runtime, exchange: Exchange, caller: Caller, post: ModernPost, pool?: InstancePool) {
     this.#runtime = runtime
@@ -82,6 +84,7 @@ export class PerRequestCall {
     const { clock, hub, load } = this.#runtime
     this.#started = clock.now()
     if (!this.listens) load.started()
+    else this.#watchToken()
     const { id, message } = this.post
     if (!hub.active || id === null) return
     this.#announced = true
@@ -98,6 +101,7 @@ export class PerRequestCall {
 
   /** The request was answered, or will not be. Only the first outcome counts. */
   end(outcome: RequestOutcome): void {
+    this.#validity?.stop()
     if (this.#ended) return
     this.#ended = true
     this.#context?.end()
@@ -140,6 +144,13 @@ export class PerRequestCall {
     this.stop()
   }
 
+  /** Ends the call, and with it a stream of announcements, whose client is told why. */
+  dismiss(refusal: Refusal): void {
+    this.refusal ??= refusal
+    this.stream?.stop()
+    this.stop()
+  }
+
   /** Ends the call from our side. */
   stop(refusal?: Refusal): void {
     if (this.#stopped) return
@@ -149,6 +160,14 @@ export class PerRequestCall {
     // Those who listen are told by the official handler, whose stream ends by itself.
     if (this.stream === undefined || !this.listens) this.answer?.disconnected()
     this.#releaseServer()
+  }
+
+  /** Who listens hears what happens after the token expired; who only called gets the answer. */
+  #watchToken(): void {
+    const { clock, deadlines } = this.#runtime
+    const { validUntil, closed } = this.exchange
+    if (validUntil === undefined || closed) return
+    this.#validity = new Validity(deadlines, clock, validUntil, () => this.dismiss(TOKEN_EXPIRED))
   }
 
   #build(): Promise<ServerLease | undefined> {

@@ -13,6 +13,7 @@ import { isObject } from '../json.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { Caller } from '../session/http-front.ts'
 import { type Refusal, SHUTTING_DOWN } from '../session/refusal.ts'
+import { ACCESS_ENDED } from '../session/refusals.ts'
 import type { Runtime } from '../session/runtime.ts'
 import type { McpServerLike, ResponseMode } from '../types.ts'
 import { Answer, sendWhole } from './answer.ts'
@@ -73,6 +74,12 @@ export class PerRequestLeg {
     this.#pool?.close()
   }
 
+  /** Ends what runs for a principal, and lets go of the servers that wait for it. */
+  closePrincipal(principal: string, refusal: Refusal): void {
+    for (const call of [...this.#calls]) if (call.caller.principal === principal) call.dismiss(refusal)
+    this.#pool?.dropPrincipal(principal)
+  }
+
   /** Serves one POST. Resolves when it is answered, or with what it is to be refused with. */
   async serve(
     exchange: Exchange,
@@ -91,6 +98,7 @@ export class PerRequestLeg {
     }
     const limit = this.#limitReached(caller.principal)
     if (limit !== undefined) return { ...FULL, option: limit, id }
+    if (this.#runtime.revocations.since(caller.principal, caller.since)) return { ...ACCESS_ENDED, id }
     const call = new PerRequestCall(this.#runtime, exchange, caller, post, this.#pool)
     this.#admit(call)
     try {

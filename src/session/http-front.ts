@@ -1,5 +1,6 @@
 /** The checks every HTTP request passes before a session is looked up, in the order of `docs/wire.md`. */
 
+import type { Clock } from '../clock.ts'
 import { messageOf } from '../errors.ts'
 import { acceptsJsonAndSse, isJsonContentType } from '../http/accept.ts'
 import { decodeJson } from '../http/body.ts'
@@ -21,6 +22,8 @@ import type { Refusal } from './refusal.ts'
 export interface Caller {
   readonly authInfo: AuthInfo | undefined
   readonly principal: string | undefined
+  /** When it was let in: monotonic, in milliseconds; 0 for an anonymous one, which cannot be put out. */
+  readonly since: number
 }
 
 /** The outcome of a check that may have answered the request itself. */
@@ -53,14 +56,16 @@ const METHOD_NOT_ALLOWED: Refusal = {
 export class HttpFront {
   readonly #options: ResolvedOptions
   readonly #log: Log
+  readonly #clock: Clock
   readonly #guard: Guard
   readonly #cors: Cors | undefined
   readonly #principals: Principals
 
   /** @throws RangeError for hosts and origins that are none */
-  constructor(options: ResolvedOptions, log: Log) {
+  constructor(options: ResolvedOptions, log: Log, clock: Clock) {
     this.#options = options
     this.#log = log
+    this.#clock = clock
     this.#guard = new Guard(options)
     this.#cors =
       options.corsOrigins !== undefined && options.corsOrigins.length > 0
@@ -266,10 +271,17 @@ export class HttpFront {
   }
 
   #identify(exchange: Exchange, authInfo: AuthInfo): Checked<Caller> {
+    const { expiresAt } = authInfo
+    if (expiresAt !== undefined && this.#options.endStreamsOnTokenExpiry)
+      exchange.validUntil = expiresAt * 1000
     try {
       return {
         kind: 'pass',
-        value: { authInfo, principal: this.#principals.of(authInfo, () => exchange.request) },
+        value: {
+          authInfo,
+          principal: this.#principals.of(authInfo, () => exchange.request),
+          since: this.#clock.now(),
+        },
       }
     } catch (thrown) {
       return this.#authenticationFailed(thrown)
@@ -291,7 +303,10 @@ export class HttpFront {
 }
 
 const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
-const ANONYMOUS: Checked<Caller> = { kind: 'pass', value: { authInfo: undefined, principal: undefined } }
+const ANONYMOUS: Checked<Caller> = {
+  kind: 'pass',
+  value: { authInfo: undefined, principal: undefined, since: 0 },
+}
 
 /**
  * Whether a hook returned a response, of whichever class: @hono/node-server replaces the global one, and what `fetch()` gives is then no

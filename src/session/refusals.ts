@@ -120,3 +120,21 @@ export const STORE_ELSEWHERE: Refusal = {
   cause: 'store',
   headers: { 'Retry-After': '1' },
 }
+
+/** A stream of announcements outlived its token. */
+export const TOKEN_EXPIRED: Refusal = {
+  status: 401,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Unauthorized: the access token has expired, come back with a new one',
+  cause: 'authentication',
+  headers: { 'WWW-Authenticate': 'Bearer error="invalid_token"' },
+}
+
+/** Whoever asked was let in, and then put out before what was asked could begin. */
+export const ACCESS_ENDED: Refusal = {
+  status: 401,
+  code: JsonRpcErrorCode.SERVER_ERROR,
+  message: 'Unauthorized: access was ended',
+  cause: 'authentication',
+  headers: { 'WWW-Authenticate': 'Bearer error="invalid_token"' },
+}

@@ -9,6 +9,7 @@ import type { CreateServer } from '../types.ts'
 import type { AwakeSessions } from './awake-sessions.ts'
 import type { EventHub } from './events.ts'
 import type { Session } from './session.ts'
+import type { Revocations } from './revocations.ts'
 import type { SharedJsonPool } from './shared-json.ts'
 
 /** Shared by the sessions of one manager; two managers in one process share nothing. */
@@ -21,6 +22,8 @@ export interface Runtime {
   readonly hub: EventHub
   readonly log: Log
   readonly load: Load
+  /** Whose access was ended. */
+  readonly revocations: Revocations
   /** JSON that sessions have in common. */
   readonly shared: SharedJsonPool
   /** Who is awake; undefined where nothing ever sleeps. */

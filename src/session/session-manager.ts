@@ -24,6 +24,7 @@ import { type Caller, type Checked, HttpFront } from './http-front.ts'
 import { type PostHost, Posts } from './posts.ts'
 import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
 import {
+  ACCESS_ENDED,
   CURSOR_CONFLICT,
   NO_STREAM_HERE,
   NOT_FOUND,
@@ -32,6 +33,7 @@ import {
   STORE_ELSEWHERE,
   STORE_FAILS,
 } from './refusals.ts'
+import { Revocations } from './revocations.ts'
 import { Load, type Runtime } from './runtime.ts'
 import { Persistence, type RestoredTimes } from './persistence.ts'
 import { Session } from './session.ts'
@@ -120,6 +122,7 @@ export class StreamableHTTPSessionManager {
       hub: new EventHub((thrown) => log.error('an event listener threw', { error: thrown })),
       log,
       load: new Load(),
+      revocations: new Revocations(),
       shared: new SharedJsonPool(),
       awake: sleeps ? new AwakeSessions({ clock, deadlines, log }, { sleepAfter, maxAwake }) : undefined,
       keeper: this.#persistence,
@@ -129,9 +132,9 @@ export class StreamableHTTPSessionManager {
         log.warn(message, details)
       },
     }
-    this.#front = new HttpFront(resolved, log)
+    this.#front = new HttpFront(resolved, log, clock)
     this.#table = new SessionTable(this.#runtime)
-    this.sessions = new Sessions(this.#runtime, this.#table)
+    this.sessions = new Sessions(this.#runtime, this.#table, (principal) => this.#closePrincipal(principal))
     const host = this.#openingHost()
     this.#opener = new SessionOpener(host, single, newSessionId)
     this.#stateless = new StatelessServing(host)
@@ -304,6 +307,15 @@ export class StreamableHTTPSessionManager {
 
   #guarded(exchange: Exchange, served: Promise<void>): Promise<void> {
     return served.catch((thrown: unknown) => this.#failed(exchange, thrown))
+  }
+
+  #closePrincipal(principal: string): Session[] {
+    const { clock, revocations } = this.#runtime
+    revocations.add(principal, clock.now())
+    const owned = [...this.#all()].filter(({ record }) => record.principal === principal)
+    for (const session of owned) session.close('admin')
+    this.#perRequest?.closePrincipal(principal, ACCESS_ENDED)
+    return owned.filter(({ ephemeral }) => !ephemeral)
   }
 
   #failed(exchange: Exchange, thrown: unknown): void {

@@ -9,7 +9,7 @@ import { openSession, type Outcome, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
 import { jsonText } from './posted.ts'
 import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
-import { ALREADY_INITIALIZED, FULL, STORE_FAILS } from './refusals.ts'
+import { ACCESS_ENDED, ALREADY_INITIALIZED, FULL, STORE_FAILS } from './refusals.ts'
 import type { Runtime } from './runtime.ts'
 import { Session } from './session.ts'
 import { newRecord } from './session-record.ts'
@@ -59,6 +59,8 @@ export class SessionOpener {
     if (this.#single && this.#everOpened)
       return this.#host.refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
     if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
+    const isPutOut = (): boolean => this.#host.runtime.revocations.since(caller.principal, caller.since)
+    if (isPutOut()) return this.#host.refuse(exchange, { ...ACCESS_ENDED, id: request.id })
     // May be an author's, and throw: nothing is reserved yet.
     const id = this.#newSessionId()
     const slot = this.#host.table.reserve(caller.principal)
@@ -76,6 +78,7 @@ export class SessionOpener {
     const answer = outcome.kind === 'done' ? outcome.value : undefined
     const succeeded = answer !== undefined && recordAnswer(session, answer)
     if (succeeded) outcome = await this.#keep(session, request.id, outcome)
+    if (isPutOut()) outcome = { kind: 'failed', refusal: { ...ACCESS_ENDED, id: request.id } }
     if (outcome.kind === 'failed') this.#host.refuse(exchange, outcome.refusal)
     const response = outcome.kind === 'done' ? outcome.value : undefined
     const opened = succeeded && response !== undefined && !exchange.closed && session.state === 'opening'

@@ -301,6 +301,10 @@ class SessionStreamContext implements StreamContext {
     return this.#session.runtime.deadlines
   }
 
+  get clock(): StreamContext['clock'] {
+    return this.#session.runtime.clock
+  }
+
   get options(): StreamContext['options'] {
     return this.#session.runtime.options
   }

@@ -2,7 +2,7 @@
 
 import { DeadlineCall } from '../deadlines.ts'
 import { SojournError } from '../errors.ts'
-import { durationArgument } from '../setting-value.ts'
+import { durationArgument, format } from '../setting-value.ts'
 import type { ClientIdentity, CloseReason, Duration, JsonValue } from '../types.ts'
 import { type EventListener, type IteratedEvent, iterateEvents } from './events.ts'
 import type { Runtime } from './runtime.ts'
@@ -207,13 +207,19 @@ export class SessionHandle {
 export class Sessions {
   readonly #runtime: Runtime
   readonly #table: SessionTable
+  readonly #closePrincipal: (principal: string) => readonly Session[]
   readonly #endings = new Set<() => void>()
   #ended = false
 
   /** @internal */
-  constructor(runtime: Runtime, table: SessionTable) {
+  constructor(
+    runtime: Runtime,
+    table: SessionTable,
+    closePrincipal: (principal: string) => readonly Session[],
+  ) {
     this.#runtime = runtime
     this.#table = table
+    this.#closePrincipal = closePrincipal
   }
 
   /** How many there are. */
@@ -255,6 +261,25 @@ export class Sessions {
   /** Ends one by its id, with the reason `admin`. Returns whether there was one. */
   close(id: string): boolean {
     return this.get(id)?.close() ?? false
+  }
+
+  /**
+   * Ends everything that a principal has here: its sessions, with the reason `admin`, whether awake or asleep; without a handshake
+   * (2026-07-28) its calls, its `subscriptions/listen` and its pooled servers. What it had begun to open is refused with 401. Returns the
+   * sessions; `ended` of each tells when a store has its end.
+   *
+   * Its tokens stay good: whoever gives them out has to refuse them first, or the next request opens a session again.
+   *
+   * @param principal as {@link SessionHandle.principal} has it
+   * @throws TypeError for what is no name: anonymous callers have none, and share nothing but that
+   */
+  closePrincipal(principal: string): SessionHandle[] {
+    if (typeof principal !== 'string' || principal === '') {
+      throw new TypeError(
+        `closePrincipal takes the principal of a session, as session.principal has it, got ${format(principal)}; anonymous sessions are closed one by one, with close(id)`,
+      )
+    }
+    return this.#closePrincipal(principal).map((session) => new SessionHandle(session))
   }
 
   /** Calls `listener` for every event from now on; the result stops that. */

@@ -7,6 +7,7 @@ import type { Hold } from '../session/idle-clock.ts'
 import { SSE_HEADERS, SSE_KEEPALIVE, sseEvent, ssePriming, sseRetry } from './sse.ts'
 import type { StreamContext } from './stream-context.ts'
 import { UnsentWatch } from './unsent-watch.ts'
+import { Validity } from './validity.ts'
 
 /** What an SSE connection asks and tells the stream it carries. */
 export interface SseConnectionOwner {
@@ -33,6 +34,7 @@ export class SseConnection extends Deadline {
   readonly #watch: UnsentWatch
   readonly #hold: Hold | undefined
   readonly #rotation: Rotation | undefined
+  readonly #validity: Validity | undefined
   #pending: string | undefined
   #flushed = false
   /** We completed the response (its last bytes may still be on their way) or cut it: nothing more is written. */
@@ -40,8 +42,8 @@ export class SseConnection extends Deadline {
   #over = false
 
   /**
-   * Opens the response. `hold` is released when it is over. `rotates`: whether `streamMaxAge` may end the connection early, which only a
-   * stream that can be resumed survives.
+   * Opens the response. `hold` is released when it is over. `rotates`: whether `streamMaxAge`, and the end of the token that it was opened
+   * with, may end the connection early, which only a stream that can be resumed survives.
    */
   constructor(
     context: StreamContext,
@@ -68,6 +70,9 @@ export class SseConnection extends Deadline {
       this.#rotation = new Rotation(this)
       context.deadlines.arm(this.#rotation, context.options.streamMaxAge)
     }
+    const { validUntil } = exchange
+    if (rotates && validUntil !== undefined)
+      this.#validity = new Validity(context.deadlines, context.clock, validUntil, () => this.rotate())
   }
 
   /** Tells that the connection is attached. Whoever listens may end the session, so the stream must already have the connection. */
@@ -180,12 +185,16 @@ export class SseConnection extends Deadline {
   #disarm(): void {
     this.#context.deadlines.disarm(this)
     if (this.#rotation !== undefined) this.#context.deadlines.disarm(this.#rotation)
+    this.#validity?.stop()
   }
 
   /** The plain keep-alive: a comment, for streams whose peer cannot be asked. */
   static readonly comment: string = SSE_KEEPALIVE
 
-  /** Ends the connection because it is old: load balancers cut long answers, and a cut of our own loses nothing. */
+  /**
+   * Ends the connection though its stream goes on: it is old, and load balancers cut long answers; or the token that it was opened with has
+   * expired. A cut of our own loses nothing.
+   */
   rotate(): void {
     this.end(this.#context.options.retryInterval)
   }

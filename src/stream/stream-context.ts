@@ -1,5 +1,6 @@
 /** What the streams of one session need from it. */
 
+import type { Clock } from '../clock.ts'
 import type { Deadlines } from '../deadlines.ts'
 import type { StreamKind } from '../session/events.ts'
 import type { EventLog } from './event-log.ts'
@@ -16,6 +17,7 @@ export interface StreamOptions {
 /** The session side of its streams. */
 export interface StreamContext {
   readonly deadlines: Deadlines
+  readonly clock: Clock
   readonly options: StreamOptions
   /** Monotonic time in milliseconds. */
   now(): number

@@ -55,6 +55,7 @@ class Bench {
     let primings = 0
     this.#context = {
       deadlines,
+      clock: this.clock,
       options: {
         retryInterval: 3000,
         keepAliveInterval: Number.POSITIVE_INFINITY,

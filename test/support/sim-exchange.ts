@@ -84,6 +84,7 @@ export class SimExchange implements Exchange {
   readonly presetAuth: AuthInfo | undefined
   readonly parsedBody: unknown
   commonHeaders: ResponseHeaders | undefined
+  validUntil: number | undefined
   onclose: ((completed: boolean) => void) | undefined
 
   /** When it was made. */
