@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { Deadlines } from '../../src/deadlines.ts'
 import { createLog } from '../../src/logging.ts'
 import { EventHub } from '../../src/session/events.ts'
+import { Revocations } from '../../src/session/revocations.ts'
 import type { AnswerSink } from '../../src/session/running-request.ts'
 import { Load, type Runtime } from '../../src/session/runtime.ts'
 import { Session } from '../../src/session/session.ts'
@@ -134,6 +135,7 @@ describe('the log level that a session remembers', () => {
       hub: new EventHub(() => {}),
       log: createLog(undefined),
       load: new Load(),
+      revocations: new Revocations(),
       shared,
       awake: undefined,
       keeper: undefined,
