@@ -10,7 +10,7 @@ import { checkTogether, findSettings, settings } from '../settings.ts'
 import type { FoundSetting, SettingKey } from '../settings.ts'
 import { parseArguments, UsageError } from './arguments.ts'
 import { overview, serveHelp, settingsHelp } from './help.ts'
-import { serve } from './serve.ts'
+import { serve, ToldError } from './serve.ts'
 import { sessionsCommand } from './sessions-command.ts'
 import { settingsJson, settingsTable } from './settings-command.ts'
 import { styleFor } from './style.ts'
@@ -26,7 +26,7 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 try {
   await run(process.argv.slice(2))
 } catch (error) {
-  process.stderr.write(`sojourn: ${messageOf(error)}\n`)
+  if (!(error instanceof ToldError)) process.stderr.write(`sojourn: ${messageOf(error)}\n`)
   if (isDebugging()) process.stderr.write(`${inspect(error)}\n`)
   process.exit(error instanceof UsageError ? EXIT.usage : EXIT.failure)
 }

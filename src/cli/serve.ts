@@ -5,7 +5,8 @@ import { authenticateBearer, readBearerTokens } from '../http/bearer-tokens.ts'
 import { runHttp } from '../run-http.ts'
 import { foldResponseMode, settings } from '../settings.ts'
 import type { FoundSetting, SettingKey } from '../settings.ts'
-import type { RunHttpOptions } from '../types.ts'
+import type { LogFields } from '../logging.ts'
+import type { Logger, RunHttpOptions } from '../types.ts'
 import { elapsed, logEvents, plural } from './event-log-lines.ts'
 import { canShowLive, LiveView } from './live.ts'
 import { loadServer } from './load-server.ts'
@@ -13,7 +14,16 @@ import { JsonOutput, loggerTo, PrettyOutput } from './log-output.ts'
 import type { LogOutput } from './log-output.ts'
 import { styleFor } from './style.ts'
 
-/** Serves until a signal; resolves after a clean stop. */
+/** Why the server did not start, where the log has said it already. */
+export class ToldError extends Error {
+  override readonly name = 'ToldError'
+}
+
+/**
+ * Serves until a signal; resolves after a clean stop.
+ *
+ * @throws ToldError for what the log has told with all that there is to say
+ */
 export async function serve(module: string, found: ReadonlyMap<SettingKey, FoundSetting>): Promise<void> {
   const valueOf = (key: SettingKey): string | undefined => found.get(key)?.value as string | undefined
   const terminal = process.stderr.isTTY === true
@@ -30,7 +40,21 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
   )
   const createServer = await loadServer(module, process.cwd())
 
-  const handle = await runHttp(createServer, { ...givenOptions(found), authenticate, logger: log })
+  const told = new WeakSet<Error>()
+  const logger: Logger = {
+    ...log,
+    error(message: string, fields?: LogFields) {
+      const error = fields?.['error']
+      if (error instanceof Error && output.takes('error')) told.add(error)
+      log.error(message, fields)
+    },
+  }
+  const starting = runHttp(createServer, { ...givenOptions(found), authenticate, logger })
+  const handle = await starting.catch((thrown: unknown) => {
+    throw thrown instanceof Error && told.has(thrown)
+      ? new ToldError(thrown.message, { cause: thrown })
+      : thrown
+  })
   const { sessions } = handle.app
   logEvents(sessions, output, pretty)
   process.stdout.write(`${handle.url}\n`)

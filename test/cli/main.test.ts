@@ -75,6 +75,23 @@ async function startServing(...flags: string[]): Promise<{ cli: RunningCli; url:
   return { cli, url }
 }
 
+describe('a store that cannot be used', () => {
+  it.each([['json'], ['pretty'], ['silent']])('is told once: %s', async (how) => {
+    const cwd = directoryWith({
+      'server.mjs': SERVER,
+      'bad.db': 'no database at all, and long enough to be none',
+    })
+    const flags = how === 'silent' ? ['--log-level', 'silent'] : ['--log-format', how]
+    const { code, stdout, stderr } = await runCli(
+      ['serve', './server.mjs', '--port', '0', '--store', 'sqlite:./bad.db', ...flags],
+      { cwd },
+    )
+    expect([code, stdout]).toEqual([1, ''])
+    expect(stderr.trim().split('\n')).toHaveLength(1)
+    expect(stderr).toMatch(/The session store \S+bad\.db is damaged/)
+  })
+})
+
 /** The line of debugging that says that a call runs. */
 const STARTED = /request\.started[^\n]*tools\/call/
 
