@@ -14,8 +14,9 @@ import { McpServer as McpServerV2 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 
 import { httpApp } from '../src/index.ts'
-import type { App, McpServerLike, ServerTransport } from '../src/index.ts'
-import { echoRequest, INITIALIZED, initializeRequest, PROTOCOL_VERSION } from './shared/echo.ts'
+import type { App, McpServerLike } from '../src/index.ts'
+import { echoRequest, INITIALIZED, initializeRequest } from './shared/echo.ts'
+import { build, post } from './shared/in-process.ts'
 
 const { values } = parseArgs({
   options: {
@@ -145,27 +146,6 @@ async function costs(
   return { build: median(built.slice(count)), wake: median(woken.slice(-count)) }
 }
 
-/** Factory, connect and the handshake, with nothing of Sojourn around it, in microseconds. */
-async function build(createServer: () => McpServerLike): Promise<number> {
-  const began = performance.now()
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    const transport: ServerTransport = {
-      start: () => Promise.resolve(),
-      send(message) {
-        if ('result' in message) {
-          transport.onmessage?.(INITIALIZED)
-          resolve()
-        }
-        return Promise.resolve()
-      },
-      close: () => Promise.resolve(),
-    }
-    server.connect(transport).then(() => transport.onmessage?.(initializeRequest(1)), reject)
-  })
-  return (performance.now() - began) * 1000
-}
-
 /** Opens sessions, each with a handshake and one call. */
 async function open(app: App, count: number): Promise<string[]> {
   const ids: string[] = []
@@ -182,23 +162,6 @@ async function open(app: App, count: number): Promise<string[]> {
     ids.push(...opened)
   }
   return ids
-}
-
-async function post(app: App, message: object, session?: string): Promise<string> {
-  const answer = await app.fetch(
-    new Request('http://localhost/mcp', {
-      method: 'POST',
-      headers: {
-        accept: 'application/json, text/event-stream',
-        'content-type': 'application/json',
-        ...(session !== undefined && { 'mcp-session-id': session, 'mcp-protocol-version': PROTOCOL_VERSION }),
-      },
-      body: JSON.stringify(message),
-    }),
-  )
-  const body = await answer.text()
-  if (!answer.ok) throw new Error(`${answer.status} ${body}`)
-  return answer.headers.get('mcp-session-id') ?? session ?? ''
 }
 
 async function memory(): Promise<NodeJS.MemoryUsage> {

@@ -7,7 +7,8 @@ import { SessionTable } from '../../src/session/session-table.ts'
 import { recordFromJson, recordToJson } from '../../src/session/stored-record.ts'
 import type { AppOptions, McpServerLike } from '../../src/types.ts'
 import { JumpClock } from './jump-clock.ts'
-import { echoRequest, INITIALIZED, initializeRequest, PROTOCOL_VERSION } from '../shared/echo.ts'
+import { echoRequest, INITIALIZED, initializeRequest } from '../shared/echo.ts'
+import { post } from '../shared/in-process.ts'
 
 /** An app, its clock and its table. */
 export interface ScaledApp {
@@ -45,24 +46,6 @@ export async function openSessions(app: App, count: number, call: boolean): Prom
     ids.push(...opened)
   }
   return ids
-}
-
-/** Sends one message and reads its answer whole. */
-export async function post(app: App, message: object, session?: string): Promise<string> {
-  const answer = await app.fetch(
-    new Request('http://localhost/mcp', {
-      method: 'POST',
-      headers: {
-        accept: 'application/json, text/event-stream',
-        'content-type': 'application/json',
-        ...(session !== undefined && { 'mcp-session-id': session, 'mcp-protocol-version': PROTOCOL_VERSION }),
-      },
-      body: JSON.stringify(message),
-    }),
-  )
-  const body = await answer.text()
-  if (!answer.ok) throw new Error(`${answer.status} ${body}`)
-  return answer.headers.get('mcp-session-id') ?? session ?? ''
 }
 
 /**

@@ -1,10 +1,11 @@
 /** Entry of the process that measures what no generator can ask for: waking, and what very many sessions cost. */
 
 import { PerformanceObserver } from 'node:perf_hooks'
-import { fillAsleep, makeApp, openSessions, post } from './app.ts'
+import { fillAsleep, makeApp, openSessions } from './app.ts'
 import { loadEchoServer } from '../servers/echo-server.ts'
-import type { McpServerLike, ServerTransport } from '../../src/types.ts'
-import { echoRequest, INITIALIZED, initializeRequest } from '../shared/echo.ts'
+import type { McpServerLike } from '../../src/types.ts'
+import { echoRequest } from '../shared/echo.ts'
+import { build, post } from '../shared/in-process.ts'
 import { cpuMicros, serveDriver } from '../shared/ipc.ts'
 import type { EndingRun, ScaleRun, TouchRun, WakingRun } from '../shared/scale-types.ts'
 import type { SdkVersion } from '../shared/types.ts'
@@ -38,7 +39,11 @@ async function waking(argument: {
   // The first round is not counted.
   for (let round = -1; round < argument.rounds; round += 1) {
     const built: number[] = []
-    for (let made = 0; made < argument.sessions; made += 1) built.push(await buildOne(createServer))
+    for (let made = 0; made < argument.sessions; made += 1) {
+      built.push(await build(createServer))
+      // A turn between, as there is between two requests.
+      await new Promise(setImmediate)
+    }
     clock.jump(2 * HOUR)
     while (app.sessions.counts.awake > 0) await new Promise(setImmediate)
     woken.length = 0
@@ -49,30 +54,6 @@ async function waking(argument: {
   }
   await app.close()
   return runs
-}
-
-/** Factory, connect and the handshake with nothing of Sojourn around it, in microseconds. */
-async function buildOne(createServer: Factory): Promise<number> {
-  const began = performance.now()
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    const transport: ServerTransport = {
-      start: () => Promise.resolve(),
-      send(message) {
-        if ('result' in message) {
-          transport.onmessage?.(INITIALIZED)
-          resolve()
-        }
-        return Promise.resolve()
-      },
-      close: () => Promise.resolve(),
-    }
-    server.connect(transport).then(() => transport.onmessage?.(initializeRequest(1) as never), reject)
-  })
-  const took = (performance.now() - began) * 1000
-  // A turn between, as there is between two requests.
-  await new Promise(setImmediate)
-  return took
 }
 
 /** Very many sessions that all expire at one moment: the longest time that the event loop gets no turn. */
