@@ -1,7 +1,7 @@
 /** `npm run chaos -- <test>`: the reliability tests in full, with figures; what the gate runs of them is in the *.test.ts beside. */
 
 import { availableParallelism, cpus, loadavg } from 'node:os'
-import { parseArgs } from 'node:util'
+import { inspect, parseArgs } from 'node:util'
 
 import { keepFigures } from '../../scripts/figures.ts'
 import { Args, type Chaos, type Options } from './chaos.ts'
@@ -43,7 +43,16 @@ async function main(): Promise<number> {
     return test
   })
   let held = true
-  for (const test of chosen) held = (await run(test, new Args(values))) && held
+  for (const test of chosen) {
+    try {
+      held = (await run(test, new Args(values))) && held
+    } catch (error) {
+      // The others are run all the same.
+      progress('')
+      process.stderr.write(`${test.name} could not be finished: ${inspect(error)}\n`)
+      held = false
+    }
+  }
   return held ? 0 : 1
 }
 
@@ -73,4 +82,6 @@ function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001B[2K${text}`)
 }
 
-process.exitCode = await main()
+// An app's own timers keep no process alive, and a test may wait for nothing else.
+const alive = setInterval(() => {}, 60_000)
+process.exitCode = await main().finally(() => clearInterval(alive))
