@@ -42,6 +42,7 @@ came from. A wrong value stops the start and says what it got and what it takes;
 - A **duration** is a number with a unit: \`500ms\`, \`30s\`, \`5m\`, \`2h\`, \`1d\`. In code a bare number is milliseconds; in flags and environment the unit is
   required. Where *Infinity* is allowed, it turns the timeout off; where *0* is, it means at once.
 - A **size** is a number with a unit: \`512B\`, \`16KiB\`, \`4MiB\`, \`1GiB\`. In code a bare number is bytes.
+- A **rate** is a number with a unit of time: \`10/s\`, \`90/m\`, \`1000/h\`. In code a bare number is per second.
 - A **list** is an array in code, and separated by commas elsewhere.
 - A **switch** is \`true\` or \`false\` in code and in the environment; its flag alone means true.
 
@@ -84,6 +85,8 @@ function takes(rule: SettingRule): string {
     }
     case 'bytes':
       return 'a size'
+    case 'rate':
+      return 'a rate, or *Infinity*'
     case 'integer':
       return `a whole number, ${rule.max === undefined ? `at least ${rule.min}` : `${rule.min} to ${rule.max}`}${rule.infinity === true ? ', or *Infinity*' : ''}`
     case 'boolean':

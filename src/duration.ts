@@ -1,4 +1,4 @@
-/** Durations and byte sizes as people write them: parsing and formatting. */
+/** Durations, byte sizes and rates as people write them: parsing and formatting. */
 
 const DURATION_UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
@@ -7,6 +7,7 @@ const SIZE_UNITS = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
 const NUMBER = '\\d+(?:\\.\\d+)?(?:e[+-]?\\d+)?'
 const DURATION = new RegExp(`^(${NUMBER})\\s*(ms|s|m|h|d)$`)
 const SIZE = new RegExp(`^(${NUMBER})\\s*(B|KiB|MiB|GiB)$`)
+const RATE = new RegExp(`^(${NUMBER})\\s*/\\s*(s|m|h|d)$`)
 const BARE_NUMBER = new RegExp(`^-?${NUMBER}$`)
 
 /**
@@ -40,6 +41,26 @@ export function parseByteSize(text: string): number | undefined {
 /** A size in its largest unit that shows it whole: `4194304` is `'4MiB'`. {@link parseByteSize} reads it back. */
 export function formatByteSize(bytes: number): string {
   return withLargestUnit(bytes, SIZE_UNITS, 'B')
+}
+
+/** How often a second a rate such as `'10/s'`, `'90/m'` or `'1000/h'` is, or `Infinity`; undefined for everything else, a bare number included. */
+export function parseRate(text: string): number | undefined {
+  const trimmed = text.trim()
+  if (/^infinity$/i.test(trimmed)) return Number.POSITIVE_INFINITY
+  const [, amount, unit] = RATE.exec(trimmed) ?? []
+  if (amount === undefined || unit === undefined) return undefined
+  return (Number(amount) * 1000) / DURATION_UNITS[unit as keyof typeof DURATION_UNITS]
+}
+
+/** A rate by the shortest time in which it is a whole number: 10 is `'10/s'`, 0.5 is `'30/m'`. {@link parseRate} reads it back. */
+export function formatRate(perSecond: number): string {
+  if (perSecond === Number.POSITIVE_INFINITY) return 'Infinity'
+  for (const unit of ['s', 'm', 'h', 'd'] as const) {
+    const amount = (perSecond * DURATION_UNITS[unit]) / 1000
+    const whole = Math.round(amount)
+    if (whole > 0 && Math.abs(amount - whole) < 1e-9 * amount) return `${whole}/${unit}`
+  }
+  return `${perSecond}/s`
 }
 
 /** Whether a text is a number and nothing else, so that its unit has to be guessed. */

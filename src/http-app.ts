@@ -20,8 +20,8 @@ export interface App {
    * not look at the path: where it is mounted decides. Needs no `this`; the promise never rejects. `authInfo` is what the framework's own
    * authentication found, `parsedBody` the JSON of a body that was read before.
    *
-   * A `Request` does not tell which address its server is bound to, nor who sent it: `allowedHosts` has to be given, and events have no
-   * address.
+   * A `Request` does not tell which address its server is bound to, nor who sent it: `allowedHosts` has to be given, and an address is known
+   * only where `trustedProxies` counts the proxies that report it.
    * @throws TypeError when it is read without `allowedHosts` (names, or `'any'`)
    */
   readonly fetch: (request: Request, options?: FetchOptions) => Promise<Response>

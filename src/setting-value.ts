@@ -1,11 +1,19 @@
 /** What one setting takes: checks of given values, and reading them from flags and environment, where everything is text. */
 
-import { formatByteSize, formatDuration, isBareNumber, parseByteSize, parseDuration } from './duration.ts'
+import {
+  formatByteSize,
+  formatDuration,
+  formatRate,
+  isBareNumber,
+  parseByteSize,
+  parseDuration,
+  parseRate,
+} from './duration.ts'
 import { didYouMean } from './did-you-mean.ts'
 import { Guard } from './http/guard.ts'
 import type { Duration } from './types.ts'
 
-/** What a setting holds, once checked: durations in milliseconds, sizes in bytes. */
+/** What a setting holds, once checked: durations in milliseconds, sizes in bytes, rates per second. */
 export type SettingValue = number | string | boolean | readonly string[] | undefined
 
 /** What kind of value a setting takes, and which of them. */
@@ -20,6 +28,8 @@ export type SettingRule =
       readonly example: string
     }
   | { readonly kind: 'bytes'; readonly example: string }
+  /** How often something may happen; `Infinity` is taken. */
+  | { readonly kind: 'rate'; readonly example: string }
   | { readonly kind: 'integer'; readonly min: number; readonly max?: number; readonly infinity?: boolean }
   | { readonly kind: 'boolean' }
   | { readonly kind: 'choice'; readonly values: readonly string[] }
@@ -71,6 +81,9 @@ export function readValue(rule: SettingRule, name: string, text: string): Settin
     case 'bytes':
       if (isAmbiguous(trimmed)) throw new RangeError(bothSizes(name, trimmed))
       return check(rule, name, text, 'text')
+    case 'rate':
+      if (isAmbiguous(trimmed)) throw new RangeError(bothRates(name, trimmed))
+      return check(rule, name, text, 'text')
     case 'integer':
       if (/^infinity$/i.test(trimmed)) return check(rule, name, Number.POSITIVE_INFINITY, 'text')
       return check(rule, name, isBareNumber(trimmed) ? Number(trimmed) : text, 'text')
@@ -98,6 +111,7 @@ export function formatValue(rule: SettingRule, value: SettingValue): string {
   if (value === undefined) return 'none'
   if (typeof value === 'number' && rule.kind === 'duration') return formatDuration(value)
   if (typeof value === 'number' && rule.kind === 'bytes') return formatByteSize(value)
+  if (typeof value === 'number' && rule.kind === 'rate') return formatRate(value)
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',')
   return String(value)
 }
@@ -117,6 +131,11 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
       if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes) || bytes < 1)
         throw wrong(rule, name, value, reader)
       return bytes
+    }
+    case 'rate': {
+      const perSecond = typeof value === 'string' ? parseRate(value) : value
+      if (typeof perSecond !== 'number' || !(perSecond > 0)) throw wrong(rule, name, value, reader)
+      return perSecond
     }
     case 'integer': {
       if (value === Number.POSITIVE_INFINITY && rule.infinity === true) return value
@@ -186,6 +205,7 @@ function hasRightType(rule: SettingRule, value: unknown, reader: Reader): boolea
   switch (rule.kind) {
     case 'duration':
     case 'bytes':
+    case 'rate':
       return typeof value === 'number' || typeof value === 'string'
     case 'integer':
       return typeof value === 'number'
@@ -208,6 +228,10 @@ function expectation(rule: SettingRule, value: unknown, reader: Reader): string 
     case 'bytes': {
       const number = reader === 'code' ? ` or ${parseByteSize(rule.example)} (bytes)` : ''
       return `a byte size such as '${rule.example}'${number}`
+    }
+    case 'rate': {
+      const number = reader === 'code' ? ` or ${parseRate(rule.example)} (per second)` : ''
+      return `a positive rate such as '${rule.example}'${number}`
     }
     case 'integer': {
       const range = rule.max === undefined ? `of ${rule.min} or more` : `from ${rule.min} to ${rule.max}`
@@ -242,7 +266,9 @@ function hint(rule: SettingRule, value: unknown): string {
   if (typeof value !== 'string') return ''
   if (rule.kind === 'choice') return didYouMean(value, rule.values).replace(/^ /, '. ')
   if (!isAmbiguous(value.trim())) return ''
-  return rule.kind === 'duration' || rule.kind === 'bytes' ? ' (a string needs a unit)' : ''
+  return rule.kind === 'duration' || rule.kind === 'bytes' || rule.kind === 'rate'
+    ? ' (a string needs a unit)'
+    : ''
 }
 
 /** Whether a text is a positive number without a unit. */
@@ -255,6 +281,10 @@ function bothDurations(name: string, text: string): string {
   const shorter = formatDuration(Number(text) * 1000)
   const also = shorter === seconds ? '' : ` (${shorter})`
   return `${name}=${text}: is that ${text} ms or ${text} s? write '${text}ms' or '${seconds}'${also}`
+}
+
+function bothRates(name: string, text: string): string {
+  return `${name}=${text}: is that ${text} a second or ${text} a minute? write '${text}/s' or '${text}/m'`
 }
 
 function bothSizes(name: string, text: string): string {

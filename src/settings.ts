@@ -79,6 +79,10 @@ function bytes(group: SettingGroup, initial: string, description: string): Row {
   return { group, description, rule: { kind: 'bytes', example: initial }, default: parseByteSize(initial) }
 }
 
+function rate(group: SettingGroup, example: string, description: string): Row {
+  return { group, description, rule: { kind: 'rate', example }, default: Number.POSITIVE_INFINITY }
+}
+
 function integer(
   group: SettingGroup,
   initial: number,
@@ -280,6 +284,14 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
   eventLogMaxAge: duration('Streams', '10m', 'undelivered events kept per session: age', { infinity: true }),
   eventLogMaxTotalBytes: bytes('Streams', '256MiB', 'undelivered events kept for all sessions: bytes'),
 
+  openRatePerPrincipal: rate('Limits', '1/s', 'how fast one authenticated principal may open sessions'),
+  openBurstPerPrincipal: integer('Limits', 20, 'sessions that one principal may open at once before that'),
+  openRatePerAddress: rate(
+    'Limits',
+    '10/s',
+    'how fast sessions may be opened from one address; needs trusted proxies',
+  ),
+  openBurstPerAddress: integer('Limits', 50, 'sessions that one address may open at once before that'),
   maxBodySize: bytes('Limits', '4MiB', 'largest request body'),
   bodyTimeout: duration('Limits', '30s', 'how long a request body may take to arrive', { infinity: true }),
   maxInitializeSize: bytes('Limits', '16KiB', 'largest params of initialize'),
@@ -394,7 +406,14 @@ function findSetting(setting: Setting, sources: SettingSources): FoundSetting {
 }
 
 /** Settings that say something about sessions, and nothing where there are none. */
-const NEEDING_SESSIONS = ['sessionIdleTimeout', 'sleepAfter', 'maxAwake', 'store'] as const
+const NEEDING_SESSIONS: Readonly<Partial<Record<SettingKey, string>>> = {
+  sessionIdleTimeout: 'keeps no session that could be idle',
+  sleepAfter: 'keeps no session that could be idle',
+  maxAwake: 'keeps no session that could be idle',
+  store: 'keeps no session that could be stored',
+  openRatePerPrincipal: 'opens no sessions',
+  openRatePerAddress: 'opens no sessions',
+}
 
 /** Settings of pooled instances, which say nothing where there are none. */
 const NEEDING_POOLS = [
@@ -402,6 +421,12 @@ const NEEDING_POOLS = [
   'maxPooledInstancesPerPrincipal',
   'pooledInstanceIdleTimeout',
 ] as const
+
+/** Settings of how fast sessions may be opened: which rate each says something about. */
+const BURSTS = {
+  openBurstPerPrincipal: 'openRatePerPrincipal',
+  openBurstPerAddress: 'openRatePerAddress',
+} as const
 
 /** How long instances may be unused by default where a store keeps their sessions, in milliseconds. */
 const SLEEP_WITH_STORE = 10 * 60_000
@@ -415,16 +440,17 @@ export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): voi
   checkListening(found)
   const stateless = found.get('stateless')
   if (stateless?.value === true) {
-    for (const key of NEEDING_SESSIONS) {
-      const other = found.get(key)
+    for (const [key, reason] of Object.entries(NEEDING_SESSIONS)) {
+      const other = found.get(key as SettingKey)
       if (other === undefined || other.origin === 'default') continue
       throw new RangeError(
-        `${stateless.name} and ${other.name} exclude each other: a stateless server keeps no session that could ${key === 'store' ? 'be stored' : 'be idle'}. Leave one out`,
+        `${stateless.name} and ${other.name} exclude each other: a stateless server ${reason}. Leave one out`,
       )
     }
   }
   checkStored(found)
   checkPooled(found)
+  checkRates(found)
   const json = found.get('jsonResponse')
   const mode = found.get('responseMode')
   if (json === undefined || mode === undefined || json.value !== true || mode.value === 'json') return
@@ -461,6 +487,30 @@ function checkPooled(found: ReadonlyMap<SettingKey, FoundSetting>): void {
       `${other.name} needs ${instances?.name ?? 'instances'} 'pooled': without it no instance waits for a request. Set that, or leave this out`,
     )
   }
+}
+
+function checkRates(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  for (const [burst, rate] of Object.entries(BURSTS)) {
+    const other = found.get(burst as SettingKey)
+    const needed = found.get(rate)
+    if (other === undefined || other.origin === 'default' || needed?.value !== Number.POSITIVE_INFINITY)
+      continue
+    throw new RangeError(
+      `${other.name} needs ${needed.name}: without a rate there is nothing to exceed. Set that, such as ${format((needed.setting.rule as { example?: string }).example)}, or leave this out`,
+    )
+  }
+  const byAddress = found.get('openRatePerAddress')
+  const proxies = found.get('trustedProxies')
+  if (
+    byAddress === undefined ||
+    byAddress.value === Number.POSITIVE_INFINITY ||
+    proxies?.origin !== 'default'
+  )
+    return
+  throw new RangeError(
+    `${byAddress.name} needs ${proxies.name}, the number of reverse proxies in front: behind one that is not counted all clients have its address, ` +
+      `and would share one rate. Set that, 0 where clients connect directly`,
+  )
 }
 
 function checkListening(found: ReadonlyMap<SettingKey, FoundSetting>): void {

@@ -10,6 +10,9 @@ export type Duration = number | string
 /** Bytes as a number, or a string with a unit: `'512B'`, `'16KiB'`, `'4MiB'`, `'1GiB'`. */
 export type ByteSize = number | string
 
+/** How often: a number per second, or a string with a unit of time: `'10/s'`, `'90/m'`, `'1000/h'`. `Infinity` is no limit. */
+export type Rate = number | string
+
 /** A value that JSON can represent. */
 export type JsonValue =
   | string
@@ -248,6 +251,20 @@ export interface SessionOptions {
   maxSessionsPerPrincipal?: number
   /** When the table is full, anonymous sessions idle for longer than this make room for an anonymous newcomer; default 5 minutes. */
   evictableAfter?: Duration
+  /**
+   * How fast one authenticated principal may open sessions, once `openBurstPerPrincipal` is used up; default `Infinity`. Beyond it
+   * `initialize` gets 429, with the time until it would be served as `Retry-After`. Requests without a handshake (2026-07-28) open nothing.
+   */
+  openRatePerPrincipal?: Rate
+  /** How many sessions a principal may open at once that opened none for a while; default 20. Needs `openRatePerPrincipal`. */
+  openBurstPerPrincipal?: number
+  /**
+   * How fast sessions may be opened from one address, or from one /64 network of IPv6; default `Infinity`. Needs `trustedProxies`, given as 0
+   * where clients connect directly: behind a proxy that is not counted all clients would share one rate.
+   */
+  openRatePerAddress?: Rate
+  /** How many sessions may be opened at once from an address that opened none for a while; default 50. Needs `openRatePerAddress`. */
+  openBurstPerAddress?: number
   /** How long `initialize` may take, factory included; default 60 s. */
   initializeTimeout?: Duration
   /** How long a call may go on after its connection dropped; default 10 minutes. */

@@ -89,6 +89,10 @@ describe('the table', () => {
       standaloneStream: 'takeover',
       endStreamsOnTokenExpiry: true,
       unsentTimeout: 60_000,
+      openRatePerPrincipal: Number.POSITIVE_INFINITY,
+      openBurstPerPrincipal: 20,
+      openRatePerAddress: Number.POSITIVE_INFINITY,
+      openBurstPerAddress: 50,
       maxBodySize: 4 * 1024 ** 2,
       bodyTimeout: 30_000,
       maxInitializeSize: 16 * 1024,
@@ -381,6 +385,77 @@ describe('wrong options', () => {
     for (const loopback of ['127.0.0.1', '127.1.2.3', '::1', 'localhost']) {
       expect(resolveListenOptions({ host: loopback }, {}).listen.host).toBe(loopback)
     }
+  })
+})
+
+describe('rates', () => {
+  const rateOf = (openRatePerPrincipal: number | string): number =>
+    resolveOptions({ openRatePerPrincipal }, {}).openRatePerPrincipal
+
+  it.each([
+    ['10/s', 10],
+    ['90 / m', 1.5],
+    ['36/h', 0.01],
+    ['864/d', 0.01],
+    [0.5, 0.5],
+    ['Infinity', Number.POSITIVE_INFINITY],
+  ])('%j is %j a second', (given, perSecond) => {
+    expect(rateOf(given)).toBe(perSecond)
+  })
+
+  it.each([
+    ['10', "got '10' (a string needs a unit)"],
+    ['10/x', "got '10/x'"],
+    ['0/s', "got '0/s'"],
+    ['-1/s', "got '-1/s'"],
+    ['', "got ''"],
+    [0, 'got 0'],
+    [-1, 'got -1'],
+    [Number.NaN, 'got NaN'],
+  ])('refuses %j', (given, got) => {
+    expect(refusal({ openRatePerPrincipal: given })).toBe(
+      `RangeError: openRatePerPrincipal must be a positive rate such as '1/s' or 1 (per second), ${got}`,
+    )
+  })
+
+  it('takes text only with a unit, and says what it might mean', () => {
+    const env = { SOJOURN_OPEN_RATE_PER_PRINCIPAL: '5' }
+    expect(refusal({}, env)).toBe(
+      "RangeError: SOJOURN_OPEN_RATE_PER_PRINCIPAL=5: is that 5 a second or 5 a minute? write '5/s' or '5/m'",
+    )
+  })
+
+  it('reads back what it writes', () => {
+    const rule = { kind: 'rate', example: '1/s' } as const
+    for (const written of ['10/s', '30/m', '7/h', '1/d', 'Infinity']) {
+      expect(formatValue(rule, readValue(rule, 'rate', written))).toBe(written)
+    }
+  })
+
+  it('by address needs the number of proxies, be it 0', () => {
+    expect(refusal({ openRatePerAddress: '10/s' })).toBe(
+      'RangeError: openRatePerAddress needs trustedProxies, the number of reverse proxies in front: behind one that is not counted all clients ' +
+        'have its address, and would share one rate. Set that, 0 where clients connect directly',
+    )
+    expect(resolveOptions({ openRatePerAddress: '10/s', trustedProxies: 0 }, {}).openRatePerAddress).toBe(10)
+    const env = { SOJOURN_TRUSTED_PROXIES: '1' }
+    expect(resolveOptions({ openRatePerAddress: '10/s' }, env).openRatePerAddress).toBe(10)
+    expect(resolveOptions({ openRatePerAddress: 'Infinity' }, {}).openRatePerAddress).toBe(
+      Number.POSITIVE_INFINITY,
+    )
+  })
+
+  it('are what a burst needs', () => {
+    expect(refusal({ openBurstPerPrincipal: 5 })).toBe(
+      "RangeError: openBurstPerPrincipal needs openRatePerPrincipal: without a rate there is nothing to exceed. Set that, such as '1/s', or leave this out",
+    )
+    expect(refusal({ openBurstPerAddress: 5, trustedProxies: 0 })).toContain('needs openRatePerAddress')
+  })
+
+  it('say nothing where no session is opened', () => {
+    expect(refusal({ stateless: true, openRatePerPrincipal: 1 })).toBe(
+      'RangeError: stateless and openRatePerPrincipal exclude each other: a stateless server opens no sessions. Leave one out',
+    )
   })
 })
 

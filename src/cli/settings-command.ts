@@ -39,7 +39,10 @@ export function settingsJson(found: ReadonlyMap<SettingKey, FoundSetting>): stri
 
 function jsonValue({ setting: { rule }, value }: FoundSetting): unknown {
   if (value === undefined) return null
-  return rule.kind === 'duration' || rule.kind === 'bytes' || value === Number.POSITIVE_INFINITY
+  return rule.kind === 'duration' ||
+    rule.kind === 'bytes' ||
+    rule.kind === 'rate' ||
+    value === Number.POSITIVE_INFINITY
     ? formatValue(rule, value)
     : value
 }

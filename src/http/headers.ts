@@ -80,3 +80,27 @@ function parseAddress(entry: string): string | undefined {
   if (address === undefined || !address.includes(':')) return undefined
   return URL.canParse(`http://[${address}]`) ? address.toLowerCase() : undefined
 }
+
+/**
+ * What clients are counted by who can choose their address: an IPv4 address, also where it is written as an IPv6 one, or the first 64
+ * bits of an IPv6 address, since every host has the rest to itself (RFC 4291 §2.5.1). Undefined for what is no address.
+ */
+export function clientNetwork(address: string | undefined): string | undefined {
+  if (address === undefined) return undefined
+  if (!address.includes(':')) return IPV4.test(address) ? address.split(':', 1)[0] : undefined
+  const [plain = ''] = address.toLowerCase().split('%', 1)
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain)?.[1]
+  if (mapped !== undefined) return mapped
+  const [before = '', after] = plain.split('::')
+  const head = before === '' ? [] : before.split(':')
+  const tail = after === undefined || after === '' ? [] : after.split(':')
+  // A dotted end stands for two groups.
+  const groups = head.length + tail.length + (plain.includes('.') ? 1 : 0)
+  const missing = after === undefined ? 0 : Math.max(0, 8 - groups)
+  const all = [...head, ...Array.from({ length: missing }, () => '0'), ...tail]
+  if (all.length < 7) return undefined
+  return `${all
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ''))
+    .join(':')}::/64`
+}

@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../clock.ts'
 import type { AuthInfo } from '../types.ts'
 import { GrowingBytes } from './body.ts'
 import type { BodyResult, Exchange, ResponseHeaders } from './exchange.ts'
-import { parseTarget } from './headers.ts'
+import { forwardedFor, parseTarget } from './headers.ts'
 
 /** What a framework knows of a request beside the request itself. */
 export interface FetchOptions {
@@ -17,6 +17,8 @@ export interface FetchOptions {
 /** What a {@link WebExchange} is given beside its request. */
 export interface WebExchangeOptions extends FetchOptions {
   readonly clock: Clock
+  /** Hops of proxies whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies: number
 }
 
 /** Statuses whose responses have no body (WHATWG Fetch, "null body status"). */
@@ -42,7 +44,6 @@ const encoder = new TextEncoder()
 export class WebExchange implements Exchange {
   readonly method: string
   readonly target: string
-  readonly remoteAddress: undefined
   readonly loopback: undefined
   readonly presetAuth: AuthInfo | undefined
   commonHeaders: ResponseHeaders | undefined
@@ -82,6 +83,10 @@ export class WebExchange implements Exchange {
     // Somebody has to be there to be told, even of a request that was over before it came.
     if (source.signal.aborted) queueMicrotask(this.#onAbort)
     else source.signal.addEventListener('abort', this.#onAbort)
+  }
+
+  get remoteAddress(): string | undefined {
+    return forwardedFor(this.header('x-forwarded-for'), this.#options.trustedProxies, undefined)
   }
 
   header(name: string): string | undefined {

@@ -132,6 +132,7 @@ export type RefusalCause =
   | 'draining'
   | 'batch'
   | 'limit'
+  | 'rate'
   | 'conflict'
   | 'cursor'
   | 'scope'

@@ -283,6 +283,7 @@ export class StreamableHTTPSessionManager {
       // Runtimes hand over things of their own here, and some nothing: no destructuring.
       const exchange = new WebExchange(request, {
         clock,
+        trustedProxies: options.trustedProxies,
         authInfo: given?.authInfo,
         parsedBody: given?.parsedBody,
       })

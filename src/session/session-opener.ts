@@ -4,6 +4,7 @@ import { messageOf } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { JsonRpcRequest, JsonRpcResponse, RequestId, ResponseMode } from '../types.ts'
+import { Admission } from './admission.ts'
 import type { Caller } from './http-front.ts'
 import { openSession, type Outcome, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
@@ -32,6 +33,7 @@ export class SessionOpener {
   readonly #host: OpeningHost
   readonly #single: boolean
   readonly #newSessionId: () => string
+  readonly #admission: Admission
   #everOpened = false
 
   /** `single`: one session ever; `newSessionId` makes the ids. */
@@ -39,6 +41,7 @@ export class SessionOpener {
     this.#host = host
     this.#single = single
     this.#newSessionId = newSessionId
+    this.#admission = new Admission(host.runtime.options)
   }
 
   /** Serves an `initialize`. Resolves when it is answered or refused. */
@@ -61,6 +64,8 @@ export class SessionOpener {
     if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
     const isPutOut = (): boolean => this.#host.runtime.revocations.since(caller.principal, caller.since)
     if (isPutOut()) return this.#host.refuse(exchange, { ...ACCESS_ENDED, id: request.id })
+    const tooFast = this.#admit(exchange, caller)
+    if (tooFast !== undefined) return this.#host.refuse(exchange, { ...tooFast, id: request.id })
     // May be an author's, and throw: nothing is reserved yet.
     const id = this.#newSessionId()
     const slot = this.#host.table.reserve(caller.principal)
@@ -116,6 +121,19 @@ export class SessionOpener {
     exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
     const hold = session.clock.hold('exchange')
     new PostAnswer(session, exchange, hold, [request.id], false, mode).answer(request, response)
+  }
+
+  /** Takes what an attempt costs, whatever becomes of it: it is the attempts that have to be slow. */
+  #admit(exchange: Exchange, caller: Caller): Refusal | undefined {
+    const { clock, warnOnce } = this.#host.runtime
+    const { remoteAddress } = exchange
+    if (this.#admission.looksAtAddresses && remoteAddress === undefined) {
+      warnOnce(
+        'openRatePerAddress does not limit this client: no address is known of it. A Request tells none (app.fetch) and a Unix socket has none; proxies in front do, where trustedProxies counts them and they set X-Forwarded-For',
+        {},
+      )
+    }
+    return this.#admission.admit(caller.principal, remoteAddress, clock.now())
   }
 
   /** With a store, nobody gets the id of a session that a restart would not know. */

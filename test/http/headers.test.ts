@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { forwardedFor, parseTarget, singleValue } from '../../src/http/headers.ts'
+import { clientNetwork, forwardedFor, parseTarget, singleValue } from '../../src/http/headers.ts'
 
 describe('singleValue', () => {
   test.each<[string | undefined, string | undefined]>([
@@ -117,5 +117,39 @@ describe('forwardedFor', () => {
 
   test('a huge header is read from its end only', () => {
     expect(forwardedFor(`${','.repeat(1_000_000)}203.0.113.9`, 1, SOCKET)).toBe('203.0.113.9')
+  })
+})
+
+describe('clientNetwork', () => {
+  test.each<[string | undefined, string | undefined]>([
+    [undefined, undefined],
+    ['', undefined],
+    ['unknown', undefined],
+    ['203.0.113.7', '203.0.113.7'],
+    ['::ffff:203.0.113.7', '203.0.113.7'],
+    ['::FFFF:203.0.113.7', '203.0.113.7'],
+    ['::1', '0:0:0:0::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['2001:0db8:0000:0000:ffff::1', '2001:db8:0:0::/64'],
+    ['2001:DB8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:db8:1:2::', '2001:db8:1:2::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['64:ff9b::203.0.113.7', '64:ff9b:0:0::/64'],
+    ['1:2', undefined],
+  ])('%j is counted as %j', (address, network) => {
+    expect(clientNetwork(address)).toBe(network)
+  })
+
+  test('every address of a network is counted as the same one, however it is written', () => {
+    const group = fc.integer({ min: 0, max: 0xffff }).map((value) => value.toString(16))
+    fc.assert(
+      fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), group, (groups, other) => {
+        const written = groups.join(':')
+        const canonical = new URL(`http://[${written}]`).hostname.slice(1, -1)
+        const neighbor = [...groups.slice(0, 7), other].join(':')
+        expect(clientNetwork(canonical)).toBe(clientNetwork(written))
+        expect(clientNetwork(neighbor)).toBe(clientNetwork(written))
+      }),
+    )
   })
 })

@@ -17,7 +17,7 @@ function exchangeOf({ init, url = 'http://mcp.example.com/mcp?a=b', ...options }
   const controller = new AbortController()
   const clock = new VirtualClock()
   const source = new Request(url, { method: 'POST', signal: controller.signal, ...init })
-  const exchange = new WebExchange(source, { clock, ...options })
+  const exchange = new WebExchange(source, { clock, trustedProxies: 0, ...options })
   const closed: boolean[] = []
   exchange.onclose = (completed) => closed.push(completed)
   const listeners = (): number => getEventListeners(source.signal, 'abort').length
@@ -76,7 +76,7 @@ test('a URL that its runtime did not check throws nowhere', () => {
     signal: { value: source.signal },
     method: { value: 'POST' },
   }) as Request
-  const exchange = new WebExchange(lightweight, { clock })
+  const exchange = new WebExchange(lightweight, { clock, trustedProxies: 0 })
   expect(exchange.target).toBe('/mcp?x')
   expect(exchange.header('host')).toBe('127.0.0.256')
   expect(exchange.requestInfo.url.href).toBe('http://localhost/mcp?x')
