@@ -41,31 +41,55 @@ export function recordFromJson(json: string, id: string, shared: SharedJsonPool)
   } catch (thrown) {
     throw new SojournError('store-unavailable', `The record of session ${id} is not JSON`, { cause: thrown })
   }
-  if (!isObject(stored) || typeof stored['protocolVersion'] !== 'string' || !isObject(stored['initialize']))
-    throw new SojournError('store-unavailable', `The record of session ${id} is not one of Sojourn's`)
-  if (stored['form'] !== FORM) {
-    throw new SojournError(
-      'store-unavailable',
-      `The record of session ${id} has the form ${String(stored['form'])}; this version knows ${FORM}`,
-    )
+  const wrong = (what: string, cause?: unknown): SojournError =>
+    new SojournError('store-unavailable', `The record of session ${id} ${what}`, { cause })
+  if (!isObject(stored)) throw wrong("is not one of Sojourn's")
+  if (stored['form'] !== FORM)
+    throw wrong(`has the form ${String(stored['form']).slice(0, 20)}; this version knows ${FORM}`)
+  const { principal, createdAt, protocolVersion, initialize, capabilities, streams, delivered } = stored
+  const { logLevel, subscriptions, data = {} } = stored
+  // A file may be damaged and still be JSON: a time that is none would never come, and nothing behind it either.
+  if (typeof protocolVersion !== 'string') throw wrong('has no protocolVersion')
+  if (!isObject(initialize) || !isObject(capabilities))
+    throw wrong('has no initialize params or capabilities')
+  if (!isTime(createdAt)) throw wrong('has no time in createdAt')
+  if (!isPosition(streams) || !isPosition(delivered)) throw wrong('has no number in streams or delivered')
+  // To take it for none would hand the session to whoever is not logged in.
+  if (principal !== undefined && typeof principal !== 'string') throw wrong('has no name in principal')
+  let texts: readonly [initialize: string, capabilities: string]
+  try {
+    texts = [JSON.stringify(initialize), JSON.stringify(capabilities)]
+    frozen(data as JsonValue)
+  } catch (thrown) {
+    throw wrong('is nested too deeply', thrown)
   }
-  const { principal, logLevel, subscriptions } = stored
   return {
     id,
-    principal: typeof principal === 'string' ? principal : undefined,
-    createdAt: Number(stored['createdAt']),
-    initialize: shared.hold(JSON.stringify(stored['initialize'])),
-    protocolVersion: stored['protocolVersion'],
-    capabilities: shared.hold(JSON.stringify(stored['capabilities'])),
+    principal,
+    createdAt,
+    initialize: shared.hold(texts[0]),
+    protocolVersion,
+    capabilities: shared.hold(texts[1]),
     initialized: stored['initialized'] === true,
     used: stored['used'] === true,
     changed: stored['changed'] === true,
     logLevel: typeof logLevel === 'string' ? logLevel : undefined,
     subscriptions: Array.isArray(subscriptions) ? new Set(subscriptions.map(String)) : undefined,
-    data: frozen((stored['data'] ?? {}) as JsonValue),
+    data: data as JsonValue,
     serverRequests: 0,
-    streams: Number(stored['streams']),
-    delivered: Number(stored['delivered']),
+    streams,
+    delivered,
     primings: 0,
   }
+}
+
+/** The farthest that a `Date` reaches, in milliseconds from the Unix epoch. */
+const LAST_DATE = 8.64e15
+
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && Math.abs(value) <= LAST_DATE
+}
+
+function isPosition(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0
 }

@@ -46,7 +46,7 @@ function checkedId(id: string): string {
   return id
 }
 
-// Readers ignore a `retry` that is not all digits.
+// Readers ignore a `retry` that is not all digits, as JavaScript writes numbers from 10²¹ on.
 function wholeMs(ms: number): number {
-  return Math.max(0, Math.round(ms))
+  return Math.min(Math.max(0, Math.round(ms)), Number.MAX_SAFE_INTEGER)
 }

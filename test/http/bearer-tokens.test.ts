@@ -86,9 +86,19 @@ describe('a wrong file', () => {
     [{ client: 'x', subject: 5 }, 'must have a string as "subject" in entry 1'],
     [{ client: 'x', issuer: 5 }, 'must have a string as "issuer" in entry 1'],
     [{ client: 'x', scopes: 'read' }, 'must have a list of strings as "scopes" in entry 1'],
-    [{ client: 'x', sub: 'alice' }, 'has "sub", but takes only issuer, subject, client, scopes, in entry 1'],
+    [
+      { client: 'x', sub: 'alice' },
+      'has, as member 2, something else than issuer, subject, client, scopes in entry 1',
+    ],
   ])('with the entry %j', (value, message) => {
     expect(entry(value)).toBe(`the token file tokens.json ${message}`)
+  })
+
+  it('in an object of its own shows no token either', () => {
+    const nested = { tokens: { 's3cr3t-t0ken': { client: 'x' } } }
+    expect(() => parseBearerTokens(JSON.stringify(nested), 'tokens.json')).toThrow(
+      'the token file tokens.json has, as member 1, something else than issuer, subject, client, scopes in entry 1',
+    )
   })
 
   it('never shows a token', () => {

@@ -128,6 +128,10 @@ describe('read back', () => {
 
   test('a delay is written in digits only', () => {
     expect(read(sseRetry(2.6) + sseRetry(-5)).retries).toEqual([3, 0])
+    expect(read(sseRetry(1e21) + ssePriming('a', Number.POSITIVE_INFINITY)).retries).toEqual([
+      Number.MAX_SAFE_INTEGER,
+      Number.MAX_SAFE_INTEGER,
+    ])
   })
 })
 
