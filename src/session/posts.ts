@@ -174,18 +174,22 @@ export class Posts {
     post: Post,
     id: string,
   ): Promise<void> {
-    // A shutdown waits for the call as for any other.
+    // A shutdown waits for the call as for any other, from here on until the instance has it.
     const { load } = this.#host.runtime
     load.started()
-    const woken = await session.wake(post.exchange, post.authInfo).finally(() => load.ended())
-    if (woken instanceof AwakeHold) {
-      try {
-        await this.#executeAfter(head, parsed, session, post, id, checkScopes(session, post))
-      } finally {
-        woken.release()
-      }
-    } else if (session.state === 'open') this.#refuse(head, parsed, woken)
-    else await this.#refuseGone(head, parsed, id)
+    try {
+      const woken = await session.wake(post.exchange, post.authInfo)
+      if (woken instanceof AwakeHold) {
+        try {
+          await this.#executeAfter(head, parsed, session, post, id, checkScopes(session, post))
+        } finally {
+          woken.release()
+        }
+      } else if (session.state === 'open') this.#refuse(head, parsed, woken)
+      else await this.#refuseGone(head, parsed, id)
+    } finally {
+      load.ended()
+    }
   }
 
   /** Executes a POST that had to wait: meanwhile the session may have ended, or others may have been let in. */

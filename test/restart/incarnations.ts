@@ -144,12 +144,13 @@ export class Incarnations {
     return this.app
   }
 
-  /** Ends the present app in order. */
+  /** Ends the present app in order; calls may run for `drain` milliseconds more. */
   async stop(drain = 0): Promise<void> {
     let over = false
     void this.app.manager.close({ drain }).then(() => (over = true))
-    for (let turn = 0; turn < 1000 && !over; turn++) await this.clock.advance(over ? 0 : 1)
-    if (!over) throw new Error('close() did not end within a second of virtual time')
+    const end = this.clock.now() + drain + 1000
+    while (!over && this.clock.now() < end) await this.clock.advance(end - this.clock.now() > 1000 ? 10 : 1)
+    if (!over) throw new Error(`close() did not end within a second after ${drain} ms of virtual time`)
   }
 
   /** The end of one process and the start of the next, `down` milliseconds later. */

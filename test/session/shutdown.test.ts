@@ -140,3 +140,21 @@ test('a call that comes meanwhile may ask its client something: over its own POS
   expect(answer.text).toContain('"result"')
   expect(app.leftovers()).toEqual([])
 })
+
+test('a call whose session is being woken runs to its end, as one that runs already', async () => {
+  const clock = new VirtualClock({ start: 0 })
+  const app = new SimApp(clock, { sleepAfter: 100 }, async ({ session }) => {
+    if (session.restored) await clock.sleep(80)
+    return {}
+  })
+  const id = await app.open()
+  await clock.advance(1000)
+  expect(app.manager.sessions.counts.awake).toBe(0)
+  const answer = app.post(id, call(500))
+  await clock.advance(10)
+  const closed = app.manager.close({ drain: '30s' })
+  await clock.advance(600)
+  await closed
+  expect(answer.messages()).toEqual([expect.objectContaining({ result: expect.anything() })])
+  expect(app.leftovers()).toEqual([])
+})

@@ -156,6 +156,7 @@ export class SimClient implements Actor, Victim {
       case 'admin-close':
         if (session.end === undefined) {
           world.recorder.note(`- admin closes ${session.name}`)
+          session.closedByAdmin = true
           void world.manager.sessions.close(session.id)
         }
         break
@@ -304,7 +305,7 @@ export class SimClient implements Actor, Victim {
       // A slow log has its own time.
       if (!note.disturbed && conditions.log.kind !== 'delayed')
         recorder.violate(
-          'P6',
+          'what was accepted is answered',
           `initialize #${note.number} was not answered within ${conditions.initializeTimeout} ms`,
         )
       return
@@ -316,9 +317,15 @@ export class SimClient implements Actor, Victim {
     const reachable = author.factory === 'ok' && author.initialize === 'result'
     const time = author.factoryAfter + author.initializeAfter
     if (id !== undefined && id === old?.id)
-      recorder.violate('P3', `initialize #${note.number} was given the dead id again`)
+      recorder.violate(
+        'a dead id is not given out again',
+        `initialize #${note.number} was given the dead id again`,
+      )
     if (id !== undefined && (!reachable || time > conditions.initializeTimeout + 20)) {
-      recorder.violate('P7', `initialize #${note.number} that failed was given a session id`)
+      recorder.violate(
+        'what failed to open holds nothing',
+        `initialize #${note.number} that failed was given a session id`,
+      )
     }
     if (status === 503) {
       recorder.stake(shutdownAt === undefined ? 'refused as full' : 'initialize in the drain')
@@ -338,7 +345,7 @@ export class SimClient implements Actor, Victim {
             mine.length + opening.length > conditions.maxSessionsPerPrincipal)
         if (!full)
           recorder.violate(
-            'P7',
+            'refused as full when it is full only',
             `initialize #${note.number} was refused as full with ${live.length} sessions`,
           )
       }
@@ -347,7 +354,7 @@ export class SimClient implements Actor, Victim {
     if (shutdownAt !== undefined) {
       recorder.stake('initialize in the drain')
       if (status === 200 && id !== undefined && exchange.startedAt > shutdownAt)
-        recorder.violate('P8', `initialize #${note.number} succeeded in the drain`)
+        recorder.violate('nothing opens in a drain', `initialize #${note.number} succeeded in the drain`)
       return
     }
     // A body that comes too late, or an event loop that was blocked, is nobody's fault here.
@@ -358,7 +365,10 @@ export class SimClient implements Actor, Victim {
       time < conditions.initializeTimeout - 20 &&
       (status !== 200 || id === undefined)
     ) {
-      recorder.violate('P6', `initialize #${note.number} got ${status} ${exchange.text}`)
+      recorder.violate(
+        'each request is answered as foreseen',
+        `initialize #${note.number} got ${status} ${exchange.text}`,
+      )
     }
     this.#takeBody(note, undefined)
   }
@@ -407,7 +417,10 @@ export class SimClient implements Actor, Victim {
       detail: `${calls.map((call) => `${call.tag} id ${JSON.stringify(call.id)}`).join(', ')} ${JSON.stringify(step.plan)}`,
     })
     if (refusals.length > 0 && note.exchange.answeredStatus === 200)
-      world.recorder.violate('P6', `#${note.number}: an array body was executed`)
+      world.recorder.violate(
+        'each request is answered as foreseen',
+        `#${note.number}: an array body was executed`,
+      )
     this.#calls.push(...calls)
     const followed: Followed = {
       session,
@@ -432,7 +445,10 @@ export class SimClient implements Actor, Victim {
     void note.exchange.ended.then((outcome) => {
       this.#checkStatus(note, outcome)
       if (note.exchange.status === 200 && session.end === undefined)
-        world.recorder.violate('P3', `#${note.number}: ${session.name} was deleted and goes on`)
+        world.recorder.violate(
+          'deleted by its owner only, and then at once',
+          `#${note.number}: ${session.name} was deleted and goes on`,
+        )
     })
   }
 
@@ -467,7 +483,7 @@ export class SimClient implements Actor, Victim {
       if (note.exchange.answeredStatus !== 202) return
       recorder.stake('call cancelled')
       if (handled?.abortedAt === undefined && handled?.endedAt === undefined)
-        recorder.violate('P6', `${target.tag} was cancelled and its signal did not abort`)
+        recorder.violate('cancelled is aborted', `${target.tag} was cancelled and its signal did not abort`)
     })
   }
 
@@ -517,7 +533,8 @@ export class SimClient implements Actor, Victim {
     }
     const known = followed.model.known.length
     const wrong = followed.model.take(at, event, this.#trims(followed))
-    if (wrong !== undefined) recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: ${wrong}`)
+    if (wrong !== undefined)
+      recorder.violate('each event once, in order', `#${note.number} ${this.#nameOf(followed)}: ${wrong}`)
     if (message === undefined || followed.model.known.length === known) {
       if (message !== undefined) this.#checkOwner(session, message)
       return
@@ -553,7 +570,7 @@ export class SimClient implements Actor, Victim {
       if (once !== undefined) {
         const other = this.#seen.get(once)
         if (other !== undefined && other !== followed && followed.calls.length + other.calls.length > 0) {
-          recorder.violate('P4', `${once} came on two streams`)
+          recorder.violate('a request to the client comes once', `${once} came on two streams`)
         }
         this.#seen.set(once, followed)
         recorder.stake('asked the client')
@@ -563,7 +580,10 @@ export class SimClient implements Actor, Victim {
       const call = followed.calls.find((one) => one.tag === params['call'])
       if (call !== undefined && short !== undefined) call.got.push(short)
       else if (followed.calls.length > 0 && short !== undefined && once === undefined) {
-        recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)} brought ${JSON.stringify(message)}`)
+        recorder.violate(
+          'all that a call sent, on its own stream',
+          `#${note.number} ${this.#nameOf(followed)} brought ${JSON.stringify(message)}`,
+        )
       }
       return
     }
@@ -571,15 +591,19 @@ export class SimClient implements Actor, Victim {
     const call = followed.calls.find((one) => one.id === id)
     if (call === undefined) {
       recorder.violate(
-        'P4',
+        'all that a call sent, on its own stream',
         `#${note.number} ${this.#nameOf(followed)} brought a response for id ${JSON.stringify(id)}`,
       )
       return
     }
     const tag = tagOf(message)?.call
     if (tag !== undefined && tag !== null && tag !== call.tag)
-      recorder.violate('P4', `#${note.number}: ${call.tag} was given the answer of ${String(tag)}`)
-    if (call.response !== undefined) recorder.violate('P4', `${call.tag} was answered twice`)
+      recorder.violate(
+        'all that a call sent, on its own stream',
+        `#${note.number}: ${call.tag} was given the answer of ${String(tag)}`,
+      )
+    if (call.response !== undefined)
+      recorder.violate('all that a call sent, on its own stream', `${call.tag} was answered twice`)
     call.response = message
     call.got.push('response')
     recorder.stake('result' in message ? 'call answered' : 'call reported as failed')
@@ -588,7 +612,10 @@ export class SimClient implements Actor, Victim {
   #takeBroadcast(followed: Followed, note: ExchangeNote, n: number): void {
     const { recorder } = this.#world
     if (followed.calls.length > 0) {
-      recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: a POST brought broadcast ${n}`)
+      recorder.violate(
+        'what no call sent, in order',
+        `#${note.number} ${this.#nameOf(followed)}: a POST brought broadcast ${n}`,
+      )
       return
     }
     const { firstBroadcast, lastBroadcast } = followed
@@ -601,7 +628,7 @@ export class SimClient implements Actor, Victim {
     const lossy = this.#world.conditions.log.kind === 'none' || this.#bounded()
     if (n < low || (n > high && !lossy)) {
       recorder.violate(
-        'P4',
+        'what no call sent, in order',
         `#${note.number} ${this.#nameOf(followed)}: broadcast ${n} came where ${low}${high > low ? ` to ${high}` : ''} was due`,
       )
     }
@@ -634,7 +661,7 @@ export class SimClient implements Actor, Victim {
     recorder.stake('message checked for its owner')
     if (tag !== session.tag)
       recorder.violate(
-        'P5',
+        'messages of its own server only',
         `${session.name} of c${this.index} was given what belongs to ${String(tag)}: ${JSON.stringify(message)}`,
       )
   }
@@ -676,13 +703,16 @@ export class SimClient implements Actor, Victim {
       const takenOver = followed.connections.at(-1)?.note !== note
       if (!rotates && !takenOver) {
         recorder.violate(
-          'P6',
+          'what was accepted is answered',
           `#${note.number} ${this.#nameOf(followed)} ended without an answer for ${pending.map((call) => call.tag).join(', ')}`,
         )
       }
     }
     if (outcome === 'cut' && !note.disturbed && shutdownAt === undefined) {
-      recorder.violate('P6', `#${note.number} ${note.kind} was cut though its client was there`)
+      recorder.violate(
+        'no connection is cut whose client is there',
+        `#${note.number} ${note.kind} was cut though its client was there`,
+      )
     }
     this.#checkStatus(note, outcome)
     if (outcome === 'dropped' && pending.length > 0 && !resumed) recorder.stake('dropped in a call')
@@ -692,7 +722,10 @@ export class SimClient implements Actor, Victim {
         (call) => !this.#trims(followed) && this.#world.call(call.tag) !== undefined,
       )
       if (incomplete.length > 0)
-        recorder.violate('P4', `#${note.number} ${this.#nameOf(followed)}: 204, but the answer never came`)
+        recorder.violate(
+          'nothing is left where 204 says so',
+          `#${note.number} ${this.#nameOf(followed)}: 204, but the answer never came`,
+        )
       followed.finished = true
     }
     if (outcome === 'completed' && exchange.status !== 200) followed.finished = true
@@ -738,7 +771,10 @@ export class SimClient implements Actor, Victim {
     try {
       messages = exchange.messages() as JsonRpcMessage[]
     } catch {
-      recorder.violate('P6', `#${note.number} got a body that is not JSON: ${exchange.text.slice(0, 200)}`)
+      recorder.violate(
+        'each request is answered as foreseen',
+        `#${note.number} got a body that is not JSON: ${exchange.text.slice(0, 200)}`,
+      )
       return
     }
     for (const message of messages) {
@@ -759,7 +795,7 @@ export class SimClient implements Actor, Victim {
     ) {
       if (session?.end === undefined && !Number.isFinite(this.#world.conditions.streamMaxAge))
         this.#world.recorder.violate(
-          'P6',
+          'what was accepted is answered',
           `#${note.number} ${note.kind} got ${JSON.stringify(exchange.text)}`,
         )
     }
@@ -788,7 +824,7 @@ export class SimClient implements Actor, Victim {
     if (exchange.status === 404 && session?.end !== undefined) return
     if (exchange.status === 503 && this.#world.shutdownAt !== undefined) return
     this.#world.recorder.violate(
-      'P6',
+      'each request is answered as foreseen',
       `#${note.number} ${kind} on ${session?.name} got ${exchange.status} ${exchange.text}`,
     )
   }
@@ -874,7 +910,10 @@ export class SimClient implements Actor, Victim {
       if (status === 503 && this.#world.shutdownAt !== undefined) return
       // It would have opened a session, had the author known the client.
       if (kind === 'reinitialize' && session.end !== undefined) return
-      this.#world.recorder.violate('P6', `#${note.number} ${kind} got ${status}`)
+      this.#world.recorder.violate(
+        'each request is answered as foreseen',
+        `#${note.number} ${kind} got ${status}`,
+      )
     })
   }
 
@@ -980,12 +1019,12 @@ export class SimClient implements Actor, Victim {
       const places = kind === 'initialize' && (one.status === 503 || two.status === 503)
       if (look(one) !== look(two) && !places)
         recorder.violate(
-          'P5',
+          'foreign and unknown get the same bytes',
           `${kind} #${foreign.number}: ${look(one)}, but nobody's is answered ${look(two)}`,
         )
       const expected = kind === 'cursor' ? [400, 404] : kind === 'initialize' ? [500, 503] : [404]
       if (!expected.includes(one.status ?? 0) && !(shutdownAt !== undefined && one.status === 503)) {
-        recorder.violate('P5', `${kind} #${foreign.number} got ${one.status}`)
+        recorder.violate('foreign is refused', `${kind} #${foreign.number} got ${one.status}`)
       }
     })
   }
@@ -1025,7 +1064,10 @@ export class SimClient implements Actor, Victim {
         last.bodyAt,
       )
       if (this.#world.clock.now() - since < 1400) continue
-      recorder.violate('P6', `#${last.number} ${this.#nameOf(followed)} hangs: no call of it runs any more`)
+      recorder.violate(
+        'what was accepted is answered',
+        `#${last.number} ${this.#nameOf(followed)} hangs: no call of it runs any more`,
+      )
     }
   }
 
@@ -1049,7 +1091,11 @@ export class SimClient implements Actor, Victim {
           this.#trims(followed) || conditions.log.kind === 'none',
           unrelated,
         )
-        if (wrong !== undefined) recorder.violate('P4', `${this.#nameOf(followed)} ${call.tag}: ${wrong}`)
+        if (wrong !== undefined)
+          recorder.violate(
+            'all that a call sent, on its own stream',
+            `${this.#nameOf(followed)} ${call.tag}: ${wrong}`,
+          )
       }
     }
   }

@@ -175,6 +175,8 @@ export interface Conditions {
   readonly wallSteps: readonly { readonly at: number; readonly by: number }[]
   /** When the drain begins; undefined: after everything ended by itself. */
   readonly shutdownAt: number | undefined
+  /** How long after the first `close()` there is a second one, without drain time; undefined: none. */
+  readonly closesAgainAfter: number | undefined
 }
 
 /** One run. */
@@ -248,6 +250,7 @@ function makeConditions(random: Random): Conditions {
       ? [{ at: random.int(100, 20_000), by: random.pick([3_600_000, -3_600_000, 86_400_000, -86_400_000]) }]
       : [],
     shutdownAt: drains ? random.int(1000, 40_000) : undefined,
+    closesAgainAfter: random.chance(0.7) ? random.pick([0, 1, 50, 700]) : undefined,
   }
 }
 

@@ -1,62 +1,20 @@
 /** What a run leaves behind: its history, what it had at stake, and the promises it broke. */
 
-/** The promises of R0, numbered as the checker knows them. */
-export const PROMISES = {
-  P1: 'never early',
-  P2: 'at most 250 ms late',
-  P3: 'nothing but 404 after the end',
-  P4: 'each logged event once, in order',
-  P5: 'nothing crosses between principals',
-  P6: 'every accepted call is answered or reported',
-  P7: 'nothing is left behind',
-  P8: 'drain',
-} as const
-
-/** One of {@link PROMISES}. */
-export type Promised = keyof typeof PROMISES
+import { type Check, CHECKS, PROMISES, type Promised, type Stake } from './promises.ts'
 
 /** A promise that was broken. */
 export interface Violation {
+  readonly check: Check
   readonly promise: Promised
+  /** Virtual milliseconds. */
   readonly at: number
   readonly text: string
 }
 
-/** What a promise can be put to the test by; each is counted. */
-export const STAKES = {
-  'expired idle': 'P1',
-  'expired unused': 'P1',
-  'outlived the timeout under a call': 'P1',
-  'outlived the timeout under a stream': 'P1',
-  'outlived the timeout under an upload': 'P1',
-  'request within 1 ms of expiry': 'P1',
-  'refused while the clock ran': 'P2',
-  'deadline met': 'P2',
-  'asked after the end': 'P3',
-  'initialize with a dead id': 'P3',
-  'dropped in a call': 'P4',
-  resumed: 'P4',
-  'resumed with a gap': 'P4',
-  'resumed from an earlier event': 'P4',
-  'nothing left to resume': 'P4',
-  'foreign attempt': 'P5',
-  'message checked for its owner': 'P5',
-  'call answered': 'P6',
-  'call cancelled': 'P6',
-  'call reported as failed': 'P6',
-  'call detached too long': 'P6',
-  'the same id twice in flight': 'P6',
-  'asked the client': 'P6',
-  evicted: 'P7',
-  'refused as full': 'P7',
-  'run ended clean': 'P7',
-  drained: 'P8',
-  'call finished in the drain': 'P8',
-  'initialize in the drain': 'P8',
-} as const satisfies Record<string, Promised>
-
-/** One of {@link STAKES}. */
-export type Stake = keyof typeof STAKES
+/** A violation in one line. */
+export function describeViolation({ check, promise, text }: Violation): string {
+  return `${promise} ${PROMISES[promise]} (${check}): ${text}`
+}
 
 /** The record of one run. */
 export class Recorder {
@@ -98,9 +56,10 @@ export class Recorder {
     this.stakes.set(what, (this.stakes.get(what) ?? 0) + count)
   }
 
-  /** Notes a broken promise. */
-  violate(promise: Promised, text: string): void {
-    this.violations.push({ promise, at: this.#now(), text })
-    this.note(`!! ${promise} ${PROMISES[promise]}: ${text}`)
+  /** Notes that a check failed. */
+  violate(check: Check, text: string): void {
+    const promise = CHECKS[check]
+    this.violations.push({ check, promise, at: this.#now(), text })
+    this.note(`!! ${promise} ${check}: ${text}`)
   }
 }

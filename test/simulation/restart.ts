@@ -1,4 +1,4 @@
-/** Crash and restart by seeds: clients, a slow store that also fails, and processes that die between any two things. Promises 1, 3, 4, 5, 6 and 9. */
+/** Crash and restart by seeds: clients, a slow store that also fails, and processes that die between any two things. Promises 1 to 9. */
 
 import { sessionKey } from '../../src/session/session.ts'
 import type { MemorySessionStore } from '../../src/store/memory-store.ts'
@@ -9,41 +9,22 @@ import type { FakeServerOptions } from '../support/fake-server.ts'
 import { rpc } from '../support/mcp-wire.ts'
 import type { SimEvent, SimExchange } from '../support/sim-exchange.ts'
 import { authenticateByName } from '../support/wire-app.ts'
+import type { Check, Stake } from './promises.ts'
 import { Random } from './random.ts'
+import { Recorder } from './record.ts'
+import { IDLE, LONG, NAMES, type RestartPlan, type RestartStep } from './restart-plan.ts'
+import type { DeliberateFault, RunOptions, RunResult } from './simulation.ts'
 import { SlowStore } from './slow-store.ts'
 import { type StreamConnection, StreamModel } from './stream-model.ts'
+import { Trace } from './trace.ts'
 
-/** Something that is made wrong on purpose: a worse store, or production code that is changed until the result is called. */
-export interface RestartFault {
+/** A deliberate fault: a worse store, or production code that is changed. */
+export interface RestartFault extends DeliberateFault {
   store?(store: MemorySessionStore): void
-  patch?(): () => void
 }
 
-/** What can be at stake. */
-export const STAKES = [
-  'crash',
-  'stop',
-  'failure',
-  'call answered',
-  'cut call resumed',
-  'resume',
-  'logged event',
-  'foreign attempt',
-  'deleted',
-  'told of an end',
-  'asked after the end',
-] as const
-type Stake = (typeof STAKES)[number]
-
-/** How often each was. */
-export type Stakes = Partial<Record<Stake, number>>
-
-const IDLE = 20_000
 /** Promise 1: how late after a crash. */
 const LATEST = 6_000
-/** A call that lasts longer than its process is likely to. */
-const LONG = 8_000
-const NAMES = ['ann', 'bob', 'cid'] as const
 
 /** One client with one session after the other. */
 class Visitor {
@@ -86,24 +67,15 @@ class Visitor {
   }
 }
 
-/** Runs a seed. Gives what broke, in words. */
-export async function simulateRestarts(
-  seed: number,
-  stakes: Stakes = {},
-  fault: RestartFault = {},
-): Promise<string[]> {
-  const unpatch = fault.patch?.()
-  try {
-    return await new Run(seed, stakes, fault).run()
-  } finally {
-    unpatch?.()
-  }
+/** Runs a plan. */
+export function runRestart(plan: RestartPlan, options: RunOptions<RestartFault> = {}): Promise<RunResult> {
+  return new Run(plan, options).run()
 }
 
 class Run {
-  readonly wrong: string[] = []
-  readonly #random: Random
-  readonly #stakes: Stakes
+  readonly #plan: RestartPlan
+  readonly #recorder: Recorder
+  readonly #trace: Trace
   readonly #line: Incarnations
   readonly #visitors = NAMES.map((name) => new Visitor(name))
   readonly #fails: boolean
@@ -111,6 +83,8 @@ class Run {
   readonly #ids = new Map<string, string>()
   /** What is in the log, of GET streams, by session key. */
   readonly #logged = new Map<string, string[]>()
+  /** Long calls of the present process, and when they end if nothing happens to them. */
+  #longCalls: { exchange: SimExchange; endsAt: number }[] = []
   #up = true
   #failing = false
   #startedAt = 0
@@ -119,18 +93,21 @@ class Run {
   #blurredUntil = 0
   #said = 0
 
-  constructor(seed: number, stakes: Stakes, fault: RestartFault) {
-    const random = (this.#random = new Random(seed))
-    this.#stakes = stakes
-    this.#fails = random.chance(0.3)
-    const delay = random.pick([0, 1, 8, 60])
+  constructor(plan: RestartPlan, { fault, keepHistory = false }: RunOptions<RestartFault>) {
+    this.#plan = plan
+    const { fails, delay } = plan.conditions
+    this.#fails = fails
+    // Not the plan's stream of numbers: a shrunk plan must meet the same weather.
+    const random = new Random(plan.seed ^ 0x5f356495)
     const dress = (store: MemorySessionStore): SessionStore => {
-      fault.store?.(store)
+      fault?.store?.(store)
       this.#watch(store)
       return new SlowStore(store, () =>
         delay === 0 ? Promise.resolve() : this.#line.clock.sleep(random.int(0, delay)),
       )
     }
+    this.#recorder = new Recorder(() => this.#line.clock.now(), keepHistory)
+    this.#trace = new Trace(this.#recorder)
     this.#line = new Incarnations(
       {
         authenticate: (request) => authenticateByName(request),
@@ -143,38 +120,31 @@ class Run {
       {},
       dress,
     )
+    this.#trace.follow(this.#line.app)
   }
 
-  async run(): Promise<string[]> {
+  async run(): Promise<RunResult> {
     const { clock } = this.#line
     await clock.advance(200)
-    for (let step = 0; step < 60; step++) {
-      await this.#step()
-      await clock.advance(
-        this.#random.weighted([
-          [3, 0],
-          [3, 1],
-          [3, 3],
-          [4, 30],
-          [4, 100],
-          [4, 400],
-          [4, 1500],
-          [2, 4000],
-          [0.4, IDLE - 500],
-          [0.4, IDLE + 7000],
-        ]),
-      )
+    for (const step of this.#plan.clients[0].steps) {
+      await this.#act(step)
+      await clock.advance(step.wait)
     }
     if (this.#failing) this.#recover()
     if (!this.#up) await this.#start()
     await clock.advance(2000)
     for (const visitor of this.#visitors) await this.#lastLook(visitor)
-    await this.#line.stop()
-    return this.wrong
+    await this.#stop(0)
+    this.#checkEnd()
+    return { recorder: this.#recorder, duration: clock.now() }
   }
 
   #stake(what: Stake): void {
-    this.#stakes[what] = (this.#stakes[what] ?? 0) + 1
+    this.#recorder.stake(what)
+  }
+
+  #violate(check: Check, text: string): void {
+    this.#recorder.violate(check, text)
   }
 
   #author({ session }: ServerContext): Partial<FakeServerOptions> {
@@ -185,7 +155,10 @@ class Run {
         if (visitor?.id === undefined || visitor.id !== session.id) return
         const { last = 0 } = session.data as { last?: number }
         if (last < visitor.acknowledged)
-          this.wrong.push(`P9: ${name} was answered call ${visitor.acknowledged}, its session knows ${last}`)
+          this.#violate(
+            'what was acknowledged is there',
+            `${name} was answered call ${visitor.acknowledged}, its session knows ${last}`,
+          )
         session.data = { last: Math.max(last, Number(number)) }
       },
     }
@@ -204,63 +177,111 @@ class Run {
     }
   }
 
-  async #step(): Promise<void> {
-    const random = this.#random
+  async #act(step: RestartStep): Promise<void> {
     if (!this.#up) return this.#start()
-    const visitor = random.pick(this.#visitors as [Visitor, ...Visitor[]])
+    const visitor = this.#visitors[step.visitor]
+    if (visitor === undefined) return
     if (visitor.goneAt !== undefined) visitor.forget()
-    const step = random.weighted<() => unknown>([
-      [10, () => this.#call(visitor)],
-      [6, () => this.#listen(visitor)],
-      [6, () => this.#say(visitor)],
-      [5, () => this.#long(visitor)],
-      [8, () => this.#resumeCut(visitor)],
-      [4, () => this.#steal(visitor)],
-      [1, () => this.#delete(visitor)],
-      [3, () => visitor.get?.drop()],
-      [4, () => this.#crash()],
-      [2, () => this.#stop()],
-      [this.#fails ? 4 : 0, () => (this.#failing ? this.#recover() : this.#fail())],
-    ])
-    if (visitor.id === undefined && this.#up) return this.#openSession(visitor)
-    await step()
+    if (visitor.id === undefined) return this.#openSession(visitor)
+    switch (step.do) {
+      case 'call':
+        return this.#call(visitor, step.duration, step.asks)
+      case 'listen':
+        return this.#listen(visitor, step.from)
+      case 'say':
+        return this.#say(visitor)
+      case 'long':
+        return this.#long(visitor)
+      case 'resume-cut':
+        return this.#resumeCut(visitor.cut.length > 0 ? visitor : (this.#whoWasCut() ?? visitor))
+      case 'steal':
+        return this.#steal(visitor, step.anonymous)
+      case 'delete':
+        return this.#delete(visitor)
+      case 'drop':
+        return visitor.get?.drop()
+      case 'crash':
+        return this.#crash()
+      case 'stop':
+        return this.#stop(step.drain)
+      case 'fail-or-recover':
+        return this.#failing ? this.#recover() : this.#fail()
+    }
   }
 
   // The process and its store
 
   #crash(): void {
     this.#stake('crash')
+    this.#trace.note('=== crash')
     if (this.#fails && this.#line.clock.now() < this.#unwellUntil) this.#blurredUntil = this.#line.clock.now()
     this.#up = false
     this.#failing = false
+    this.#longCalls = []
     this.#line.crash()
   }
 
-  async #stop(): Promise<void> {
+  async #stop(drain: number): Promise<void> {
     if (this.#failing) this.#recover()
-    this.#stake('stop')
+    this.#stake('stopped in order')
+    this.#trace.note(`=== stop, ${drain} ms for calls`)
     this.#up = false
     this.#unwellUntil = Number.POSITIVE_INFINITY
-    await this.#line.stop()
+    const { clock } = this.#line
+    const began = clock.now()
+    const inTime = this.#longCalls.filter(
+      ({ exchange, endsAt }) => exchange.outcome === undefined && endsAt > began && endsAt < began + drain,
+    )
+    this.#longCalls = []
+    await this.#line.stop(drain)
+    await clock.settle()
+    for (const { exchange } of inTime) {
+      // One that came before the store was read, or for a session that had ended, never ran.
+      if (exchange.outcome === 'dropped' || (exchange.status ?? 200) >= 400) continue
+      this.#stake('call finished in the drain')
+      if (!exchange.text.includes('"result"'))
+        this.#violate('calls finish in the drain', `${exchange.outcome} ${exchange.text.slice(-200)}`)
+    }
+    // What a slow store still has to write is not the drain's to shorten.
+    const late = clock.now() - began - drain
+    if (late > 1000 + 20 * this.#plan.conditions.delay)
+      this.#violate('a drain ends in its time', `close() took ${late} ms more than the drain time`)
   }
 
   async #start(): Promise<void> {
-    await this.#line.start()
+    this.#trace.note('=== start')
+    this.#trace.follow(await this.#line.start())
     this.#up = true
     this.#startedAt = this.#line.clock.now()
     this.#unwellUntil = this.#startedAt + 1000
   }
 
+  /** Nothing is left once the last process has stopped in order. */
+  #checkEnd(): void {
+    const { app } = this.#line
+    const wrong: string[] = []
+    if (app.manager.sessions.size > 0) wrong.push(`${app.manager.sessions.size} sessions are left`)
+    for (const exchange of app.exchanges) {
+      if (exchange.outcome === undefined) wrong.push(`${exchange.method} never ended`)
+      for (const misuse of exchange.misuse)
+        this.#violate('nothing happens on an exchange that its contract does not foresee', misuse)
+    }
+    for (const text of wrong) this.#violate('nothing is left behind', text)
+    if (wrong.length === 0) this.#stake('run ended clean')
+  }
+
   #fail(): void {
     // A store that fails while it is read makes an app that has to be started again.
     if (this.#line.clock.now() < this.#startedAt + 500) return
-    this.#stake('failure')
+    this.#stake('store failure')
+    this.#trace.note('=== the store fails')
     this.#failing = true
     this.#unwellUntil = Number.POSITIVE_INFINITY
     this.#line.store.fail('The disk is gone.')
   }
 
   #recover(): void {
+    this.#trace.note('=== the store works again')
     this.#failing = false
     this.#unwellUntil = this.#line.clock.now() + 3000
     this.#line.store.recover()
@@ -307,22 +328,28 @@ class Run {
       if (status === 200 || status === 202 || status === 204)
         this.#accepted(visitor, exchange, others ? undefined : perhapsUntil)
       else if (status === 404) this.#denied(visitor, exchange, heldUntil)
-      else if (status === 400) this.wrong.push(`P4: ${visitor.name} got 400: ${exchange.text}`)
+      else if (status === 400)
+        this.#violate('each request is answered as foreseen', `${visitor.name} got 400: ${exchange.text}`)
       else if (status === 503 && exchange.startedAt > this.#unwellUntil)
-        this.wrong.push(`P3: 503 of a server that is well: ${exchange.text}`)
+        this.#violate('503 for a reason only', `503 of a server that is well: ${exchange.text}`)
     })
   }
 
   #accepted(visitor: Visitor, exchange: SimExchange, idleSince: number | undefined): void {
     const { closedAt = 0, answeredAt = 0, startedAt } = exchange
     if (visitor.goneAt !== undefined && startedAt > visitor.goneAt)
-      this.wrong.push(`P3: ${exchange.method} was accepted after the end was told`)
+      this.#violate('only 404 after the end', `${exchange.method} was accepted after the end was told`)
     visitor.heldUntil = Math.max(visitor.heldUntil, closedAt)
     if (idleSince === undefined || this.#fails) return
-    // Deadlines that passed while nothing ran are kept a moment after the start.
     const late = answeredAt - idleSince - IDLE
+    if (late > -1000) this.#stake('idle time checked')
+    if (late > 0) this.#stake('late use checked')
+    // Deadlines that passed while nothing ran are kept a moment after the start.
     if (late > LATEST && startedAt > this.#startedAt + 250)
-      this.wrong.push(`P2: ${visitor.name} was let in ${late} ms after its session's time`)
+      this.#violate(
+        'at most 6 s late after a crash',
+        `${visitor.name} was let in ${late} ms after its session's time`,
+      )
   }
 
   #denied(visitor: Visitor, exchange: SimExchange, heldUntil: number): void {
@@ -331,15 +358,21 @@ class Run {
     const held = Math.max(heldUntil, visitor.deleting ? 0 : visitor.heldUntil)
     // What a failing store was not told of before a crash is not known after it.
     if (!visitor.deleting && answeredAt < held + IDLE && held > this.#blurredUntil)
-      this.wrong.push(`P1: ${visitor.name} got 404 ${answeredAt - held} ms after its last use`)
+      this.#violate(
+        'no 404 while it lives',
+        `${visitor.name} got 404 ${answeredAt - held} ms after its last use`,
+      )
+    if (!visitor.deleting) {
+      this.#stake('idle time checked')
+      this.#stake('late use checked')
+    }
     visitor.goneAt ??= answeredAt
   }
 
-  #call(visitor: Visitor): void {
+  #call(visitor: Visitor, duration: number, asks: boolean): void {
     const tag = `${visitor.name}:${++visitor.asked}`
     const number = visitor.asked
-    const ask = this.#random.chance(0.2) ? { ask: { related: false, timeout: 50 } } : {}
-    const plan = { tag, duration: this.#random.pick([0, 0, 20, 60]), ...ask }
+    const plan = { tag, duration, ...(asks ? { ask: { related: false, timeout: 50 } } : {}) }
     const exchange = this.#line.app.post(
       visitor.id,
       rpc('tools/call', { name: 'run', arguments: plan }, number),
@@ -353,6 +386,7 @@ class Run {
       const answer = exchange.messages().find((message) => (message as { result?: object }).result)
       if (answer === undefined) return
       this.#stake('call answered')
+      this.#stake('change acknowledged')
       visitor.acknowledged = Math.max(visitor.acknowledged, number)
     })
   }
@@ -368,6 +402,7 @@ class Run {
     const session = visitor.id
     this.#follow(visitor, exchange)
     exchange.onevent = (event) => this.#note(event.id, event.data)
+    this.#longCalls.push({ exchange, endsAt: this.#line.clock.now() + LONG })
     visitor.perhapsUntil = Math.max(visitor.perhapsUntil, this.#line.clock.now() + LONG)
     void exchange.ended.then(() => {
       const cursor = exchange.events.at(-1)?.id
@@ -375,6 +410,10 @@ class Run {
       const answers = exchange.messages().filter((message) => (message as { id?: string }).id === id).length
       if (answers === 0) visitor.cut.push({ id, cursor, answers })
     })
+  }
+
+  #whoWasCut(): Visitor | undefined {
+    return this.#visitors.find(({ cut, goneAt }) => cut.length > 0 && goneAt === undefined)
   }
 
   /** A client comes back for a call that was cut: it gets an answer, once. */
@@ -396,21 +435,22 @@ class Run {
       if (over && !this.#fails) {
         this.#stake('cut call resumed')
         if (answers.length !== 1)
-          this.wrong.push(`P6: ${call.id} has ${answers.length} answers (${exchange.status})`)
+          this.#violate(
+            'what was accepted is answered',
+            `${call.id} has ${answers.length} answers (${exchange.status})`,
+          )
       } else if (answers.length === 0) visitor.cut.push({ ...call, cursor })
     })
   }
 
   /** Opens the GET, from the last event that came or an earlier one. */
-  #listen(visitor: Visitor): void {
+  #listen(visitor: Visitor, from: number): void {
     const { stream } = visitor
     const { cursors } = stream
-    const cursor = this.#random.chance(0.7)
-      ? cursors.at(-1)
-      : cursors[this.#random.int(0, Math.max(0, cursors.length - 1))]
+    const cursor = cursors[Math.round(from * Math.max(0, cursors.length - 1))]
     const connection: StreamConnection = cursor === undefined ? stream.open() : stream.resume(cursor)
     const exchange = this.#line.app.get(visitor.id ?? '', { ...visitor.headers, 'last-event-id': cursor })
-    if (cursor !== undefined) this.#stake('resume')
+    if (cursor !== undefined) this.#stake('resumed')
     visitor.get = exchange
     this.#follow(visitor, exchange)
     exchange.onevent = (event) => {
@@ -418,7 +458,10 @@ class Run {
       if (!event.data.includes('elicitation/create')) return
       const { id: number } = JSON.parse(event.data) as { id: unknown }
       if (visitor.asks.has(`${String(number)}`) && !visitor.asks.has(event.data))
-        this.wrong.push(`P4: the number ${String(number)} of a request to the client came twice`)
+        this.#violate(
+          'a number is given out once',
+          `the number ${String(number)} of a request to the client came twice`,
+        )
       visitor.asks.add(`${String(number)}`).add(event.data)
     }
   }
@@ -450,18 +493,18 @@ class Run {
           if (exchange.status === undefined) return
           this.#stake('asked after the end')
           if (exchange.status !== 404 && exchange.status !== 503)
-            this.wrong.push(`P3: a session that ended answered ${exchange.status}`)
+            this.#violate('only 404 after the end', `a session that ended answered ${exchange.status}`)
         })
       })
     }
   }
 
   /** Somebody else has the id, and a cursor. */
-  #steal(visitor: Visitor): void {
+  #steal(visitor: Visitor, anonymous: boolean): void {
     const thief = this.#visitors.find((one) => one !== visitor)
     const cursor = visitor.stream.cursors.at(-1)
     const { app } = this.#line
-    const headers = this.#random.chance(0.3) ? {} : thief?.headers
+    const headers = anonymous ? {} : thief?.headers
     const exchanges = [
       app.post(visitor.id, rpc('tools/list'), headers),
       app.get(visitor.id ?? '', { ...headers, 'last-event-id': cursor }),
@@ -472,7 +515,10 @@ class Run {
       void exchange.ended.then(() => {
         const { status = 404 } = exchange
         if (status !== 404 && status !== 503)
-          this.wrong.push(`P5: ${exchange.method} of a stranger on ${visitor.name}'s session got ${status}`)
+          this.#violate(
+            'foreign is refused',
+            `${exchange.method} of a stranger on ${visitor.name}'s session got ${status}`,
+          )
       })
     }
   }
@@ -490,8 +536,9 @@ class Run {
     if (visitor.get?.status !== 200) return
     const seen = new Set(visitor.stream.known.map(({ data }) => data))
     for (const data of this.#logged.get(sessionKey(id)) ?? []) {
-      this.#stake('logged event')
-      if (!seen.has(data)) this.wrong.push(`P9: ${visitor.name} never got ${data}`)
+      this.#stake('logged event found')
+      if (!seen.has(data))
+        this.#violate('what was acknowledged is there', `${visitor.name} never got ${data}`)
     }
   }
 
@@ -510,15 +557,16 @@ class Run {
     // Asks for a sign of life, and is no part of the stream.
     if (event.id === undefined && event.data.includes('"ping"')) return
     const problem = visitor.stream.take(connection, event, this.#fails)
-    if (problem !== undefined) this.wrong.push(`P4: ${visitor.name}: ${problem}`)
+    if (problem !== undefined) this.#violate('each event once, in order', `${visitor.name}: ${problem}`)
   }
 
   /** An id stands for one event for ever; a priming event has one of its own each time. */
   #note(id: string | undefined, data: string): void {
     if (id === undefined) return
+    this.#stake('event id checked')
     const before = this.#ids.get(id)
     if (before !== undefined && (data === '' || before !== data))
-      this.wrong.push(`P4: the id ${id} came twice`)
+      this.#violate('an event id stands for one event', `the id ${id} came twice`)
     this.#ids.set(id, data)
   }
 }

@@ -37,6 +37,12 @@ const accepted = (held: Held): boolean => {
   return status === 200 || status === 202
 }
 
+/** What decides when a session may end. */
+export type SessionTimes = Pick<
+  Conditions,
+  'sessionIdleTimeout' | 'unusedSessionTimeout' | 'handshakeTimeout'
+>
+
 /** The model of one session. */
 export class SessionModel {
   /** Stands for its id in the history. */
@@ -54,9 +60,11 @@ export class SessionModel {
   /** Requests that reached a handler. */
   readonly calls: FakeCall[] = []
   end: SessionEnd | undefined
+  /** Whether an administrator was told to close it. */
+  closedByAdmin = false
   /** Where its first 404 to the owner stands in the history. */
   first404: number | undefined
-  readonly #conditions: Conditions
+  readonly #conditions: SessionTimes
 
   constructor(
     fields: {
@@ -69,7 +77,7 @@ export class SessionModel {
       bornAt: number
       openedAt: number
     },
-    conditions: Conditions,
+    conditions: SessionTimes,
   ) {
     this.name = fields.name
     this.id = fields.id

@@ -1,18 +1,23 @@
 /** Makes the plan of a failing run smaller while it goes on failing: clients, then steps, then conditions. */
 
-import type { ClientPlan, Plan, Step } from './plan.ts'
+import type { PlanLike } from './simulation.ts'
 
 /** Whether a plan still shows what is looked for. */
-export type StillFails = (plan: Plan) => Promise<boolean>
+export type StillFails<P> = (plan: P) => Promise<boolean>
 
 /**
  * Delta debugging over clients and steps, then the plain value of each condition. Runs `fails` at most `budget` times.
  * @returns the smallest failing plan found
  */
-export async function shrink(plan: Plan, fails: StillFails, budget = 400): Promise<Plan> {
+export async function shrink<P extends PlanLike>(
+  plan: P,
+  fails: StillFails<P>,
+  plain: Partial<P['conditions']>,
+  budget = 400,
+): Promise<P> {
   let left = budget
   let best = plan
-  const attempt = async (candidate: Plan): Promise<boolean> => {
+  const attempt = async (candidate: P): Promise<boolean> => {
     if (left <= 0) return false
     left -= 1
     if (!(await fails(candidate))) return false
@@ -25,26 +30,30 @@ export async function shrink(plan: Plan, fails: StillFails, budget = 400): Promi
     await shrinkClients(() => best, attempt)
     await shrinkSteps(() => best, attempt)
   } while (sizeOf(best) < before && left > 0)
-  await shrinkConditions(() => best, attempt)
+  for (const [name, value] of Object.entries(plain)) {
+    const conditions: Readonly<Record<string, unknown>> = { ...best.conditions }
+    if (JSON.stringify(conditions[name]) === JSON.stringify(value)) continue
+    await attempt({ ...best, conditions: { ...conditions, [name]: value } })
+  }
   return best
 }
 
 /** How many steps a plan has. */
-export function sizeOf(plan: Plan): number {
+export function sizeOf(plan: PlanLike): number {
   return plan.clients.reduce((sum, client) => sum + client.steps.length, 0)
 }
 
-type Attempt = (candidate: Plan) => Promise<boolean>
+type Attempt<P> = (candidate: P) => Promise<boolean>
 
 /** A client without steps does nothing, and keeps the numbers of the others. */
-async function shrinkClients(current: () => Plan, attempt: Attempt): Promise<void> {
+async function shrinkClients<P extends PlanLike>(current: () => P, attempt: Attempt<P>): Promise<void> {
   for (let index = 0; index < current().clients.length; index++) {
     if ((current().clients[index]?.steps.length ?? 0) === 0) continue
     await attempt(withSteps(current(), index, () => []))
   }
 }
 
-async function shrinkSteps(current: () => Plan, attempt: Attempt): Promise<void> {
+async function shrinkSteps<P extends PlanLike>(current: () => P, attempt: Attempt<P>): Promise<void> {
   for (let index = 0; index < current().clients.length; index++) {
     let chunk = Math.ceil((current().clients[index]?.steps.length ?? 0) / 2)
     while (chunk >= 1) {
@@ -61,35 +70,12 @@ async function shrinkSteps(current: () => Plan, attempt: Attempt): Promise<void>
   }
 }
 
-async function shrinkConditions(current: () => Plan, attempt: Attempt): Promise<void> {
-  const plain: Partial<Plan['conditions']> = {
-    sessionMaxAge: Number.POSITIVE_INFINITY,
-    maxSessions: 100,
-    maxSessionsPerPrincipal: Number.POSITIVE_INFINITY,
-    responseMode: 'auto',
-    keepAliveInterval: Number.POSITIVE_INFINITY,
-    streamMaxAge: Number.POSITIVE_INFINITY,
-    standaloneStream: 'takeover',
-    maxStreamBuffer: 1024 * 1024,
-    maxRequestsPerSession: 256,
-    maxStreamsPerSession: 64,
-    jitter: { late: 0, early: false },
-    stalls: [],
-    wallSteps: [],
-    shutdownAt: undefined,
-  }
-  for (const [name, value] of Object.entries(plain)) {
-    const { conditions } = current()
-    if (JSON.stringify(conditions[name as keyof typeof conditions]) === JSON.stringify(value)) continue
-    await attempt({ ...current(), conditions: { ...conditions, [name]: value } })
-  }
-  const { conditions } = current()
-  if (conditions.log.kind !== 'memory')
-    await attempt({ ...current(), conditions: { ...conditions, log: { ...conditions.log, kind: 'memory' } } })
-}
-
-function withSteps(plan: Plan, index: number, change: (steps: readonly Step[]) => readonly Step[]): Plan {
-  const clients: ClientPlan[] = plan.clients.map((client, at) =>
+function withSteps<P extends PlanLike>(
+  plan: P,
+  index: number,
+  change: (steps: readonly object[]) => readonly object[],
+): P {
+  const clients = plan.clients.map((client, at) =>
     at === index ? { ...client, steps: change(client.steps) } : client,
   )
   return { ...plan, clients }

@@ -1,49 +1,86 @@
-/** A short form of R0: a few seeds, the same history twice, and the checker's eyesight. `npm run simulate` is the long one. */
+/** R0 in its short form: a few seeds of each kind, the same history twice, and every deliberate fault. `npm run simulate` is the long one. */
 
 import { describe, expect, test } from 'vitest'
-import { catchFault } from './catch-fault.ts'
+
 import { raceInProcess, raceOverHttp } from './expiry-race.ts'
-import { FAULTS } from './faults.ts'
+import { SIMULATIONS } from './kinds.ts'
 import { makePlan } from './plan.ts'
+import { CHECKS, type KindName, PROMISES, STAKES } from './promises.ts'
+import { describeViolation } from './record.ts'
+import { runSeeds } from './seeds.ts'
 import { shrink, sizeOf } from './shrink.ts'
-import { simulateSeed } from './simulate.ts'
 
-describe('R0: every promise on every history', () => {
-  test.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])('seed %i', async (seed) => {
-    const { recorder } = await simulateSeed(seed)
-    expect(recorder.violations).toEqual([])
-  })
+/** Seeds of each kind here; the gate runs 2,000 by `npm run simulate`. */
+const SEEDS = 30
 
-  test('the same seed gives the same history', async () => {
-    const [once, twice] = [
-      await simulateSeed(20, { keepHistory: true }),
-      await simulateSeed(20, { keepHistory: true }),
-    ]
+const KINDS = Object.keys(STAKES) as KindName[]
+
+describe.each(KINDS)('R0, %s', (kind) => {
+  const simulation = SIMULATIONS[kind]
+
+  test(`${SEEDS} seeds break no promise`, async () => {
+    const { failures, unstable } = await runSeeds(kind, 1, SEEDS, 1)
+    const told = failures.flatMap(({ seed, violations }) =>
+      violations.map((one) => `seed ${seed}: ${describeViolation(one)}`),
+    )
+    expect(told).toEqual([])
+    expect(unstable).toEqual([])
+  }, 60_000)
+
+  test('the same seed gives the same history, another seed another', async () => {
+    const once = await simulation.run(20, { keepHistory: true })
+    const twice = await simulation.run(20, { keepHistory: true })
+    expect(once.recorder.lines.length).toBeGreaterThan(20)
     expect(twice.recorder.lines).toEqual(once.recorder.lines)
     expect(twice.recorder.hash).toBe(once.recorder.hash)
-    const other = await simulateSeed(21)
+    const other = await simulation.run(21)
     expect(other.recorder.hash).not.toBe(once.recorder.hash)
+  })
+
+  test.each(simulation.faults.map((fault) => [fault.name, fault] as const))(
+    'the checker finds: %s',
+    async (_, fault) => {
+      expect(await simulation.catchFault(fault, 0)).toBeDefined()
+    },
+  )
+
+  test('a failing seed shrinks to a history that breaks the same promise', async () => {
+    const [fault] = simulation.faults
+    if (fault === undefined) return expect.fail('no fault')
+    const caught = await simulation.catchFault(fault)
+    if (caught === undefined) return expect.fail('not caught')
+    const { before, after, result } = await simulation.shrink(caught.seed, caught.violation, fault)
+    expect(after).toBeLessThan(before / 2)
+    expect(result.recorder.violations.map(({ check }) => check)).toContain(caught.violation.check)
+    expect(result.recorder.lines.some((line) => line.includes('!!'))).toBe(true)
   })
 })
 
-describe('the checker finds what is wrong', () => {
-  test.each([
-    'the idle timeout is one millisecond short',
-    'a resume skips an event',
-    'sessions are found by their id alone',
-  ])('%s', async (name) => {
-    const fault = FAULTS.find((one) => one.name === name)
-    expect(fault).toBeDefined()
-    if (fault !== undefined) expect(await catchFault(fault, 1, 60)).toBeDefined()
+describe('the table of promises', () => {
+  test('each promise is proved by a check and put to the test by something', () => {
+    const proved = new Set<string>(Object.values(CHECKS))
+    expect([...proved].sort()).toEqual(Object.keys(PROMISES).sort())
+    const put = new Set<string>(KINDS.flatMap((kind) => Object.values(STAKES[kind])))
+    // Promise 10 is at stake in every run.
+    expect([...put, 'P10'].sort()).toEqual(Object.keys(PROMISES).sort())
   })
 
-  test('a failing plan shrinks and goes on failing', async () => {
-    const plan = makePlan(1)
-    const fails = (candidate: typeof plan): Promise<boolean> =>
-      Promise.resolve(candidate.clients.some(({ steps }) => steps.some((step) => step.do === 'open')))
-    const small = await shrink(plan, fails)
-    expect(sizeOf(small)).toBe(1)
+  test('each promise that something puts to the test is broken by a deliberate fault', () => {
+    for (const kind of KINDS) {
+      const broken = new Set<string>(SIMULATIONS[kind].faults.flatMap(({ breaks }) => breaks))
+      expect(
+        [...new Set<string>(Object.values(STAKES[kind]))].filter((promise) => !broken.has(promise)),
+        kind,
+      ).toEqual([])
+    }
   })
+})
+
+test('a plan shrinks to what it fails by', async () => {
+  const plan = makePlan(1)
+  const fails = (candidate: typeof plan): Promise<boolean> =>
+    Promise.resolve(candidate.clients.some(({ steps }) => steps.some((step) => step.do === 'open')))
+  expect(sizeOf(await shrink(plan, fails, {}))).toBe(1)
 })
 
 describe('R7: requests within 2 ms of expiry are served or refused, and never both', () => {

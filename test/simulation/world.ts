@@ -21,6 +21,7 @@ import { SimClient } from './client.ts'
 import type { AuthorPlan, Conditions, ConnectionPlan, Plan } from './plan.ts'
 import { Random } from './random.ts'
 import { Recorder } from './record.ts'
+import type { DeliberateFault, RunResult } from './simulation.ts'
 import { LATEST, SessionModel } from './session-model.ts'
 import { DelayedLog, FailingLog } from './slow-logs.ts'
 
@@ -40,8 +41,7 @@ export interface ManagerLike {
 export type MakeManager = (createServer: CreateServer, options: AppOptions) => ManagerLike
 
 /** A deliberate fault: any of the parts around the production code, or of it, replaced by a worse one. */
-export interface Fault {
-  readonly name: string
+export interface SessionFault extends DeliberateFault {
   /** What the clock shows to the production code. */
   clock?(clock: VirtualClock): Clock
   options?(options: AppOptions): AppOptions
@@ -50,16 +50,6 @@ export interface Fault {
   eventLog?(log: EventLog, clock: VirtualClock): EventLog
   manager?(manager: ManagerLike, world: World): ManagerLike
   createServer?(createServer: CreateServer): CreateServer
-  /** Changes production code; the result puts it back. */
-  patch?(): () => void
-}
-
-/** How a run ended. */
-export interface RunResult {
-  readonly plan: Plan
-  readonly recorder: Recorder
-  /** Virtual milliseconds. */
-  readonly duration: number
 }
 
 /** Shared time in virtual milliseconds in which a body that was sent slowly arrives in so many parts. */
@@ -81,7 +71,7 @@ export class World implements Surroundings {
   shutdownAt: number | undefined
   /** When `close()` resolved. */
   closedAt: number | undefined
-  readonly #fault: Fault | undefined
+  readonly #fault: SessionFault | undefined
   readonly #random: Random
   readonly #openings = new Map<
     string,
@@ -104,7 +94,7 @@ export class World implements Surroundings {
   constructor(
     plan: Plan,
     makeManager: MakeManager,
-    options: { keepHistory: boolean; fault?: Fault | undefined },
+    options: { keepHistory: boolean; fault?: SessionFault | undefined },
   ) {
     this.plan = plan
     const conditions = (this.conditions = plan.conditions)
@@ -139,6 +129,7 @@ export class World implements Surroundings {
       stalls: _stalls,
       wallSteps: _wallSteps,
       shutdownAt: _shutdownAt,
+      closesAgainAfter: _closesAgainAfter,
       ...options
     } = this.conditions
     // Times without fractions of 1/1024 ms: MemoryEventLog compares `at <= now - maxAge` and arms `at + maxAge`, which for other times
@@ -202,7 +193,10 @@ export class World implements Surroundings {
     opening.bornAt = this.clock.now()
     this.recorder.note(`  factory ${tag} for c${opening.client.index} (${author.factory})`)
     if (context.session.principal !== principalOf(opening.client.plan.principal)) {
-      this.recorder.violate('P5', `createServer was given principal ${context.session.principal}`)
+      this.recorder.violate(
+        'opened for the principal who asked',
+        `createServer was given principal ${context.session.principal}`,
+      )
     }
     if (author.factory === 'throw') throw new Error('the factory throws')
     if (author.factory === 'hang') await new Promise(() => {})
@@ -315,7 +309,10 @@ export class World implements Surroundings {
       )
     })
     this.manager.handle(exchange).catch((thrown: unknown) => {
-      this.recorder.violate('P6', `handle() rejected for #${number} ${options.kind}: ${String(thrown)}`)
+      this.recorder.violate(
+        'nothing happens on an exchange that its contract does not foresee',
+        `handle() rejected for #${number} ${options.kind}: ${String(thrown)}`,
+      )
     })
     this.#disturb(note, connection)
     return note
@@ -362,9 +359,12 @@ export class World implements Surroundings {
     const opens =
       kind === 'open' || kind === 'foreign initialize' || (kind === 'refused' && session?.end !== undefined)
     if (status >= 500 && status !== 503 && !opens)
-      recorder.violate('P6', `#${note.number} ${kind} was answered with ${status}`)
+      recorder.violate('no status of 500 and more', `#${note.number} ${kind} was answered with ${status}`)
     if (status === 503 && kind !== 'open' && kind !== 'foreign initialize' && this.shutdownAt === undefined) {
-      recorder.violate('P3', `#${note.number} ${kind} was answered with 503 by a server that is well`)
+      recorder.violate(
+        '503 for a reason only',
+        `#${note.number} ${kind} was answered with 503 by a server that is well`,
+      )
     }
     if (session === undefined) return
     const drains = this.shutdownAt !== undefined
@@ -375,18 +375,24 @@ export class World implements Surroundings {
       if (!allowed && exchange.startedAt + 1e-6 < end.at && status === 408) return
       if (!allowed)
         recorder.violate(
-          'P3',
+          'only 404 after the end',
           `#${note.number} ${kind} on ${session.name}, which had ended (${end.reason}), got ${status}`,
         )
       if (note.seq > end.seq) recorder.stake('asked after the end')
     }
     if (session.first404 !== undefined && note.seq > session.first404 && status < 300) {
-      recorder.violate('P3', `#${note.number} ${kind} on ${session.name} succeeded after a 404`)
+      recorder.violate(
+        'only 404 after the end',
+        `#${note.number} ${kind} on ${session.name} succeeded after a 404`,
+      )
     }
     if (status === 404) {
       session.first404 ??= recorder.seq
       if (end === undefined)
-        recorder.violate('P1', `#${note.number} ${kind} got 404 while ${session.name} had not ended`)
+        recorder.violate(
+          'no 404 while it lives',
+          `#${note.number} ${kind} got 404 while ${session.name} had not ended`,
+        )
       else this.#checkStalled(note, session)
     }
   }
@@ -398,7 +404,7 @@ export class World implements Surroundings {
     const due = session.lastHoldEnd().certain + session.timeout.length
     if (note.sentAt < due && note.sentAt < end.at && note.seq > end.seq) {
       this.recorder.violate(
-        'P1',
+        'what waits in a socket counts from when it was sent',
         `#${note.number} was sent before ${session.name} was due and read after it had ended`,
       )
     }
@@ -415,7 +421,8 @@ export class World implements Surroundings {
         return
       case 'session.closed': {
         recorder.note(`  ${session?.name} closed ${event.reason}`)
-        if (session === undefined) recorder.violate('P7', 'a session closed that never opened')
+        if (session === undefined)
+          recorder.violate('opens once, ends once', 'a session closed that never opened')
         else this.#onclosed(session, event.reason)
         return
       }
@@ -423,7 +430,11 @@ export class World implements Surroundings {
       case 'request.ended': {
         const key = `${session?.name} ${JSON.stringify(event.request)}`
         const running = (this.#requests.get(key) ?? 0) + (event.type === 'request.started' ? 1 : -1)
-        if (running < 0) recorder.violate('P6', `request ${key} ended more often than it started`)
+        if (running < 0)
+          recorder.violate(
+            'a request starts once, ends once',
+            `request ${key} ended more often than it started`,
+          )
         if (running === 0) this.#requests.delete(key)
         else this.#requests.set(key, running)
         return
@@ -437,15 +448,18 @@ export class World implements Surroundings {
     const { recorder } = this
     const opening = this.#openings.get(event.client?.name ?? '')
     if (opening?.note === undefined || opening.server === undefined || event.session === undefined) {
-      recorder.violate('P7', `a session opened for nobody (${event.client?.name})`)
+      recorder.violate('opens once, ends once', `a session opened for nobody (${event.client?.name})`)
       return
     }
     if (this.models.has(event.session)) {
-      recorder.violate('P7', `session ${this.models.get(event.session)?.name} opened twice`)
+      recorder.violate(
+        'opens once, ends once',
+        `session ${this.models.get(event.session)?.name} opened twice`,
+      )
       return
     }
     if (event.principal !== principalOf(opening.client.plan.principal))
-      recorder.violate('P5', `opened for principal ${event.principal}`)
+      recorder.violate('opened for the principal who asked', `opened for principal ${event.principal}`)
     const model = new SessionModel(
       {
         name: `S${this.models.size + 1}`,
@@ -464,17 +478,20 @@ export class World implements Surroundings {
     this.#serverSessions.set(opening.server, model)
     const { exchange, seq } = opening.note
     if (exchange.closedAt !== undefined)
-      recorder.violate('P7', `${model.name} opened though its client had gone`)
+      recorder.violate('what failed to open holds nothing', `${model.name} opened though its client had gone`)
     model.held.push({ exchange, bearing: 'request', uses: false, initializes: false, seq })
     if (this.manager.sessions.size > this.conditions.maxSessions)
-      recorder.violate('P7', `${this.manager.sessions.size} sessions`)
+      recorder.violate('limits hold', `${this.manager.sessions.size} sessions`)
   }
 
   #onclosed(session: SessionModel, reason: string): void {
     const { recorder } = this
     const now = this.clock.now()
     if (session.end !== undefined) {
-      recorder.violate('P6', `${session.name} closed twice (${session.end.reason}, ${reason})`)
+      recorder.violate(
+        'opens once, ends once',
+        `${session.name} closed twice (${session.end.reason}, ${reason})`,
+      )
       return
     }
     if (reason === 'idle' || reason === 'unused') this.#checkExpiry(session, reason, now)
@@ -482,7 +499,12 @@ export class World implements Surroundings {
     if (reason === 'max-age') this.#checkAge(session, now)
     const deleted = this.exchanges.some((note) => note.session === session && note.kind === 'delete')
     if (reason === 'deleted' && !deleted)
-      recorder.violate('P3', `${session.name} ended as deleted, and nobody deleted it`)
+      recorder.violate(
+        'deleted by its owner only, and then at once',
+        `${session.name} ended as deleted, and nobody deleted it`,
+      )
+    if (reason === 'admin' && !session.closedByAdmin)
+      recorder.violate('ends for the reason that applies', `${session.name} ended as closed by nobody`)
     if (reason === 'shutdown') this.#checkShutdown(session, now)
     session.end = { at: now, seq: recorder.seq, reason }
   }
@@ -490,14 +512,18 @@ export class World implements Surroundings {
   #checkExpiry(session: SessionModel, reason: string, now: number): void {
     const { recorder } = this
     const holder = session.holder(now)
-    if (holder !== undefined) recorder.violate('P1', `${session.name} ended as ${reason} under ${holder}`)
+    if (holder !== undefined)
+      recorder.violate('not under a hold', `${session.name} ended as ${reason} under ${holder}`)
     const { length, reasons } = session.timeout
     if (!reasons.includes(reason))
-      recorder.violate('P1', `${session.name} ended as ${reason} where ${reasons.join(' or ')} was right`)
+      recorder.violate(
+        'ends for the reason that applies',
+        `${session.name} ended as ${reason} where ${reasons.join(' or ')} was right`,
+      )
     const { certain } = session.lastHoldEnd()
     if (now - certain < length - 1e-6) {
       recorder.violate(
-        'P1',
+        'not before its time',
         `${session.name} ended as ${reason} ${(now - certain).toFixed(3)} ms after its last hold, the timeout is ${length}`,
       )
     }
@@ -511,7 +537,10 @@ export class World implements Surroundings {
     const late = now - due - this.#stalledBetween(due, now)
     this.recorder.stake('deadline met')
     if (late > LATEST)
-      this.recorder.violate('P2', `${session.name} is ${late.toFixed(1)} ms late (due ${due.toFixed(2)})`)
+      this.recorder.violate(
+        'at most 250 ms late',
+        `${session.name} is ${late.toFixed(1)} ms late (due ${due.toFixed(2)})`,
+      )
   }
 
   #stalledBetween(from: number, to: number): number {
@@ -524,7 +553,8 @@ export class World implements Surroundings {
     const { recorder } = this
     recorder.stake('evicted')
     const holder = session.holder()
-    if (holder !== undefined) recorder.violate('P1', `${session.name} was evicted under ${holder}`)
+    if (holder !== undefined)
+      recorder.violate('not under a hold', `${session.name} was evicted under ${holder}`)
     const now = this.clock.now()
     const newcomers = this.exchanges.filter(
       (note) =>
@@ -533,10 +563,14 @@ export class World implements Surroundings {
         note.exchange.closedAt === undefined,
     )
     const fits = newcomers.some((note) => note.client.plan.principal === session.principal)
-    if (!fits) recorder.violate('P5', `${session.name} of ${session.principal} was evicted for somebody else`)
+    if (!fits)
+      recorder.violate(
+        'room is made of what the caller may give up',
+        `${session.name} of ${session.principal} was evicted for somebody else`,
+      )
     const idleFor = now - session.lastHoldEnd().certain
     if (session.principal === undefined && session.used && idleFor < this.conditions.evictableAfter - 1e-6) {
-      recorder.violate('P1', `anonymous ${session.name} was evicted after ${idleFor} ms`)
+      recorder.violate('not before its time', `anonymous ${session.name} was evicted after ${idleFor} ms`)
     }
   }
 
@@ -544,20 +578,29 @@ export class World implements Surroundings {
     const { sessionMaxAge, drainTimeout } = this.conditions
     const age = now - session.bornAt
     if (age < sessionMaxAge - 1e-6)
-      this.recorder.violate('P1', `${session.name} ended by its age, ${age} of ${sessionMaxAge}`)
+      this.recorder.violate(
+        'not before its time',
+        `${session.name} ended by its age, ${age} of ${sessionMaxAge}`,
+      )
     const due = session.bornAt + sessionMaxAge
     const late = age - sessionMaxAge - drainTimeout - this.#stalledBetween(due, now)
     if (late > LATEST)
-      this.recorder.violate('P2', `${session.name} ended ${late} ms after its age and the drain time`)
+      this.recorder.violate(
+        'at most 250 ms late',
+        `${session.name} ended ${late} ms after its age and the drain time`,
+      )
     if (session.holder() !== undefined && age < sessionMaxAge + drainTimeout - 1e-6) {
-      this.recorder.violate('P1', `${session.name} ended by its age under ${session.holder()}`)
+      this.recorder.violate('not under a hold', `${session.name} ended by its age under ${session.holder()}`)
     }
   }
 
   #checkShutdown(session: SessionModel, now: number): void {
     const { recorder } = this
     if (this.shutdownAt === undefined) {
-      recorder.violate('P8', `${session.name} ended by a shutdown that was not asked for`)
+      recorder.violate(
+        'ends for the reason that applies',
+        `${session.name} ended by a shutdown that was not asked for`,
+      )
       return
     }
     const running = session.running(now)
@@ -573,7 +616,7 @@ export class World implements Surroundings {
     // A timer of the platform may be a millisecond early.
     if (running !== undefined && now < this.shutdownAt + this.conditions.drainTimeout - 1) {
       recorder.violate(
-        'P8',
+        'calls finish in the drain',
         `${session.name} was shut down under call ${running.plan?.tag} with drain time left`,
       )
     }
@@ -604,7 +647,7 @@ export class World implements Surroundings {
         (thrown: unknown) => {
           scripts += 1
           recorder.violate(
-            'P7',
+            'the run comes to its end',
             `the simulation itself failed: ${thrown instanceof Error ? thrown.stack : String(thrown)}`,
           )
         },
@@ -625,14 +668,14 @@ export class World implements Surroundings {
     const slow = this.exchanges.some((note) => note.disturbed && note.exchange.closedAt === undefined)
     if (slow) await clock.advance(conditions.unsentTimeout + LATEST)
     this.#checkEnd()
-    return { plan: this.plan, recorder, duration: clock.now() }
+    return { recorder, duration: clock.now() }
   }
 
   async #until(done: () => boolean, limit: number): Promise<void> {
     const end = this.clock.now() + limit
     while (!done()) {
       if (this.clock.now() > end) {
-        this.recorder.violate('P7', 'the run does not come to an end')
+        this.recorder.violate('the run comes to its end', 'the run does not come to an end')
         return
       }
       await this.clock.advance(500)
@@ -674,9 +717,12 @@ export class World implements Surroundings {
       const text = left
         .map((session) => `${session.name} ${session.holder() ?? 'held by nothing'}`)
         .join(', ')
-      recorder.violate('P7', `${manager.sessions.size} sessions are left with no client (${text})`)
+      recorder.violate(
+        'nothing is left behind',
+        `${manager.sessions.size} sessions are left with no client (${text})`,
+      )
     } else if (clock.pending > 0) {
-      recorder.violate('P7', `${clock.pending} timers are left with no session`)
+      recorder.violate('nothing is left behind', `${clock.pending} timers are left with no session`)
     }
   }
 
@@ -696,6 +742,8 @@ export class World implements Surroundings {
         exchange.status === 200
       )
     })
+    const { closesAgainAfter } = this.conditions
+    if (closesAgainAfter !== undefined) clock.after(closesAgainAfter, () => this.#closeAgain())
     this.manager.close({ drain: this.conditions.drainTimeout }).then(
       () => {
         this.closedAt = clock.now()
@@ -704,13 +752,32 @@ export class World implements Surroundings {
           clock.now() - began - this.conditions.drainTimeout - this.#stalledBetween(began, clock.now())
         // What a slow log still has to write is not the drain's to shorten.
         const slack = this.#delayedLog === undefined ? 1000 : 10_000
-        if (late > slack) recorder.violate('P8', `close() took ${late} ms more than the drain time`)
+        if (late > slack)
+          recorder.violate('a drain ends in its time', `close() took ${late} ms more than the drain time`)
         for (const note of open) this.#checkHint(note)
       },
       (thrown: unknown) => {
         this.closedAt = clock.now()
-        recorder.violate('P8', `close() rejected: ${String(thrown)}`)
+        recorder.violate('a drain ends in its time', `close() rejected: ${String(thrown)}`)
       },
+    )
+  }
+
+  /** Who closes again, and more hastily, waits for the first close and shortens nothing. */
+  #closeAgain(): void {
+    const { clock, recorder } = this
+    recorder.note('-- close() once more')
+    recorder.stake('closed twice')
+    const wrong = (text: string): void =>
+      recorder.violate('a second close waits for the first', `the second close() ${text}`)
+    this.manager.close().then(
+      () => {
+        // Both may be settled in the same moment, in either order.
+        clock.after(0, () => {
+          if (this.closedAt === undefined) wrong('resolved before the first')
+        })
+      },
+      (thrown: unknown) => wrong(`rejected: ${String(thrown)}`),
     )
   }
 
@@ -721,7 +788,10 @@ export class World implements Surroundings {
     // A stream that another took over, or that its client left, ended before.
     if (end?.reason !== 'shutdown' || note.exchange.written.at(-1)?.at !== end.at) return
     if (note.exchange.outcome === 'completed' && !note.disturbed && last?.text.includes('retry:') !== true) {
-      this.recorder.violate('P8', `stream #${note.number} ended in the drain without a retry hint`)
+      this.recorder.violate(
+        'streams are told when to come back',
+        `stream #${note.number} ended in the drain without a retry hint`,
+      )
     }
   }
 
@@ -730,7 +800,7 @@ export class World implements Surroundings {
     let clean = true
     const left = (text: string): void => {
       clean = false
-      recorder.violate('P7', text)
+      recorder.violate('nothing is left behind', text)
     }
     if (manager.sessions.size > 0) left(`${manager.sessions.size} sessions are left after close()`)
     if (clock.pending > 0) left(`${clock.pending} timers are left after close()`)
@@ -745,13 +815,22 @@ export class World implements Surroundings {
       // One whose body never came was never accepted: it is the HTTP server's to cut.
       if (!note.exchange.closed && note.bodyAt <= (this.closedAt ?? 0)) {
         clean = false
-        recorder.violate('P6', `#${note.number} ${note.kind} is still open after close()`)
+        recorder.violate(
+          'what was accepted is answered',
+          `#${note.number} ${note.kind} is still open after close()`,
+        )
       }
       for (const misuse of note.exchange.misuse)
-        recorder.violate('P6', `#${note.number} ${note.kind}: ${misuse}`)
+        recorder.violate(
+          'nothing happens on an exchange that its contract does not foresee',
+          `#${note.number} ${note.kind}: ${misuse}`,
+        )
     }
     for (const [key, running] of this.#requests)
-      recorder.violate('P6', `request ${key} started ${running} times more than it ended`)
+      recorder.violate(
+        'a request starts once, ends once',
+        `request ${key} started ${running} times more than it ended`,
+      )
     if (clean) recorder.stake('run ended clean')
     for (const client of this.clients) client.checkEnd()
     this.#countStakes()
@@ -776,7 +855,7 @@ export class World implements Surroundings {
         continue
       }
       this.recorder.violate(
-        'P6',
+        'aborted for a reason only',
         `call ${plan?.tag ?? call.method} of ${session.name} was aborted at ${abortedAt} for no reason`,
       )
     }

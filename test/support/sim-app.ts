@@ -29,6 +29,8 @@ export class SimApp {
   readonly fakes: FakeServer[] = []
   readonly events: SessionEvent[] = []
   readonly exchanges: SimExchange[] = []
+  /** Told of every request, and of what became of it. */
+  trace: ((text: string) => void) | undefined
 
   /** `fakeOptions` may do what an author's factory does: it is given the context, may wait, and may throw. */
   constructor(
@@ -51,10 +53,36 @@ export class SimApp {
 
   /** Sends a request; what becomes of it shows on the exchange. */
   send(request: SimRequest, link?: SimLink): SimExchange {
-    const exchange = new SimExchange(this.clock, request, link)
+    const { trace } = this
+    const exchange = new SimExchange(
+      this.clock,
+      request,
+      trace === undefined ? link : this.#traced(request, trace, link),
+    )
     this.exchanges.push(exchange)
     void this.manager.handle(exchange)
     return exchange
+  }
+
+  #traced(request: SimRequest, trace: (text: string) => void, link: SimLink | undefined): SimLink {
+    const number = this.exchanges.length + 1
+    const fields = request.headers ?? {}
+    const who = ['authorization', 'mcp-session-id', 'last-event-id'].map((name) =>
+      String(fields[name] ?? '-'),
+    )
+    const { body } = request
+    trace(`> #${number} ${request.method ?? 'POST'} ${who.join(' ')} ${typeof body === 'string' ? body : ''}`)
+    return {
+      ...link,
+      onanswer(exchange) {
+        trace(`  #${number} answered ${exchange.answeredStatus}`)
+        link?.onanswer?.(exchange)
+      },
+      onover(exchange, completed) {
+        trace(`< #${number} ${exchange.outcome ?? (completed ? 'completed' : 'cut')} ${exchange.text}`)
+        link?.onover?.(exchange, completed)
+      },
+    }
   }
 
   /** Sends a POST to a session. */

@@ -11,14 +11,9 @@ import type { EventLog } from '../../src/stream/event-log.ts'
 import { MessageStream } from '../../src/stream/message-stream.ts'
 import { replace } from '../support/replace.ts'
 import { SimExchange } from '../support/sim-exchange.ts'
-import type { Promised } from './record.ts'
 import { authInfoOf } from './around.ts'
-import type { Fault, ManagerLike, World } from './world.ts'
-
-/** A fault and the promises it breaks, one of which must be found broken. */
-export interface DeliberateFault extends Fault {
-  readonly breaks: readonly [Promised, ...Promised[]]
-}
+import { every } from './simulation.ts'
+import type { ManagerLike, SessionFault, World } from './world.ts'
 
 /** A clock that differs from another in some respect. */
 function clockLike(clock: Clock, changes: Partial<Clock>): Clock {
@@ -69,12 +64,6 @@ function answering(
   })
 }
 
-/** True on every `n`th call. */
-function every(n: number): () => boolean {
-  let count = 0
-  return () => ++count % n === 0
-}
-
 /** Whose session an exchange names, where it is somebody else's. */
 function foreignSession(world: World, exchange: SimExchange): ReturnType<World['models']['get']> {
   const session = world.models.get(exchange.header('mcp-session-id') ?? '')
@@ -85,10 +74,11 @@ function foreignSession(world: World, exchange: SimExchange): ReturnType<World['
 }
 
 /** All of them. */
-export const FAULTS: readonly DeliberateFault[] = [
+export const SESSION_FAULTS: readonly SessionFault[] = [
   // P1
   {
     name: 'the clock runs one percent fast',
+    seed: 1,
     breaks: ['P1'],
     clock: (clock) =>
       clockLike(clock, {
@@ -98,6 +88,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'the idle timeout is one millisecond short',
+    seed: 1,
     breaks: ['P1'],
     options: (options) => ({
       ...options,
@@ -106,6 +97,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'an exchange does not hold its session',
+    seed: 1,
     breaks: ['P1'],
     patch: () =>
       replace(IdleClock.prototype, 'holdProvisionally', (original) => {
@@ -118,6 +110,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'a running request does not hold its session',
+    seed: 3,
     breaks: ['P1'],
     patch: () =>
       replace(IdleClock.prototype, 'hold', (original) => {
@@ -130,6 +123,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'an open stream does not hold its session',
+    seed: 1,
     breaks: ['P1'],
     patch: () =>
       replace(IdleClock.prototype, 'holdProvisionally', (original) => {
@@ -142,11 +136,13 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'a late timer does not wait for what lies in the sockets',
+    seed: 12,
     breaks: ['P1'],
     clock: (clock) => clockLike(clock, { afterInput: (callback) => callback() }),
   },
   {
     name: 'a session in use is evicted',
+    seed: 1,
     breaks: ['P1'],
     patch: () => {
       const original = Object.getOwnPropertyDescriptor(SessionTable.prototype, 'activityChanged') ?? {}
@@ -162,6 +158,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'now and then a live session answers 404',
+    seed: 3,
     breaks: ['P1'],
     manager: (manager) => {
       const now = every(25)
@@ -171,12 +168,14 @@ export const FAULTS: readonly DeliberateFault[] = [
   // P2
   {
     name: 'timers are 300 ms late',
+    seed: 2,
     breaks: ['P2'],
     clock: (clock) =>
       clockLike(clock, { setTimer: (callback, delay) => clock.setTimer(callback, delay + 300) }),
   },
   {
     name: 'a refused request counts as activity',
+    seed: 12,
     breaks: ['P2'],
     patch: () =>
       replace(Hold.prototype, 'release', (original) => {
@@ -188,6 +187,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: "a foreign request counts as its victim's activity",
+    seed: 2,
     breaks: ['P2'],
     manager: (manager, world) =>
       managerLike(manager, {
@@ -213,6 +213,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'now and then a hold is never released',
+    seed: 6,
     breaks: ['P2', 'P7'],
     patch: () => {
       const now = every(40)
@@ -226,6 +227,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   // P3
   {
     name: 'DELETE is answered and nothing happens',
+    seed: 1,
     breaks: ['P3'],
     manager: (manager) =>
       managerLike(manager, {
@@ -238,18 +240,21 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'a session that ended answers once more',
+    seed: 1,
     breaks: ['P3'],
     manager: (manager) =>
       answering(manager, (status, exchange) => (status === 404 && exchange.method === 'POST' ? 202 : status)),
   },
   {
     name: 'an unknown session is answered with 503',
+    seed: 1,
     breaks: ['P3'],
     manager: (manager) => answering(manager, (status) => (status === 404 ? 503 : status)),
   },
   // P4
   {
     name: 'now and then a chunk is lost',
+    seed: 1,
     breaks: ['P4', 'P6'],
     link: (_, world) => ({
       tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? undefined : chunk),
@@ -257,6 +262,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'now and then a chunk is sent twice',
+    seed: 2,
     breaks: ['P4'],
     link: (_, world) => ({
       tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? chunk + chunk : chunk),
@@ -264,6 +270,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'the event log loses every fifth event',
+    seed: 12,
     breaks: ['P4'],
     eventLog: (log) => {
       const now = every(5)
@@ -272,6 +279,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'the event log reads backwards',
+    seed: 2,
     breaks: ['P4'],
     eventLog: (log) =>
       logLike(log, {
@@ -286,12 +294,14 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'the event log reads the stream before',
+    seed: 18,
     breaks: ['P4'],
     eventLog: (log) =>
       logLike(log, { read: (session, stream, after) => log.read(session, Math.max(0, stream - 1), after) }),
   },
   {
     name: 'a resume skips an event',
+    seed: 2,
     breaks: ['P4'],
     patch: () =>
       replace(MessageStream.prototype, 'replayAfter', (original) => {
@@ -302,6 +312,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'a resume repeats an event',
+    seed: 2,
     breaks: ['P4'],
     patch: () =>
       replace(MessageStream.prototype, 'replayAfter', (original) => {
@@ -313,6 +324,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   // P5
   {
     name: 'sessions are found by their id alone',
+    seed: 2,
     breaks: ['P5'],
     patch: () =>
       replace(SessionTable.prototype, 'findOwned', () => {
@@ -323,6 +335,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: "somebody else's session is answered with 403",
+    seed: 5,
     breaks: ['P5'],
     manager: (manager, world) =>
       answering(manager, (status, exchange) =>
@@ -335,6 +348,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'event ids of one session are good for another',
+    seed: 27,
     breaks: ['P5'],
     patch: () =>
       replace(
@@ -347,6 +361,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'the event log mixes sessions',
+    seed: 12,
     breaks: ['P5'],
     eventLog: (log) => {
       const order = new Map<string, number>()
@@ -363,11 +378,13 @@ export const FAULTS: readonly DeliberateFault[] = [
   // P6
   {
     name: 'a cancel is answered and nothing happens',
+    seed: 2,
     breaks: ['P6'],
     patch: () => replace(RunningRequests.prototype, 'newest', () => () => undefined),
   },
   {
     name: 'a cancel hits the oldest request of its id',
+    seed: 3,
     breaks: ['P6'],
     patch: () =>
       replace(RunningRequests.prototype, 'newest', () => {
@@ -378,6 +395,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'now and then an answer is swallowed',
+    seed: 5,
     breaks: ['P6'],
     patch: () => {
       const now = every(20)
@@ -390,22 +408,26 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'the end of a session leaves its calls without an answer',
+    seed: 1,
     breaks: ['P6'],
     patch: () => replace(Session.prototype, 'abort', () => () => {}),
   },
   {
     name: 'a call that lost its connection is given up at once',
+    seed: 3,
     breaks: ['P6'],
     options: (options) => ({ ...options, detachedRequestTimeout: 1 }),
   },
   {
     name: 'a call that lost its connection goes on for ever',
+    seed: 22,
     breaks: ['P6', 'P7'],
     patch: () => replace(Session.prototype, 'abortDetached', () => () => {}),
   },
   // P7
   {
     name: 'timers cannot be cancelled',
+    seed: 1,
     breaks: ['P7'],
     clock: (clock) =>
       clockLike(clock, {
@@ -417,27 +439,32 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'a place in the table is never given back',
+    seed: 1,
     breaks: ['P7'],
     patch: () => replace(Slot.prototype, 'release', () => () => {}),
   },
   {
     name: 'twice as many sessions are let in',
+    seed: 2,
     breaks: ['P7'],
     options: (options) => ({ ...options, maxSessions: (options.maxSessions ?? 0) * 2 }),
   },
   {
     name: 'events of ended sessions stay',
+    seed: 1,
     breaks: ['P7'],
     eventLog: (log) => logLike(log, { dropSession: () => {} }),
   },
   // P8
   {
     name: 'a shutdown does not wait for running calls',
+    seed: 1,
     breaks: ['P8'],
     manager: (manager) => managerLike(manager, { close: () => manager.close() }),
   },
   {
     name: 'sessions open while the server drains',
+    seed: 8,
     breaks: ['P8'],
     manager: (manager, world) =>
       managerLike(manager, {
@@ -449,6 +476,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'a drain takes for ever',
+    seed: 1,
     breaks: ['P8'],
     manager: (manager, world) =>
       managerLike(manager, {
@@ -460,6 +488,7 @@ export const FAULTS: readonly DeliberateFault[] = [
   },
   {
     name: 'streams end in a drain without a retry hint',
+    seed: 27,
     breaks: ['P8'],
     patch: () =>
       replace(Session.prototype, 'close', (original) => {
@@ -467,6 +496,36 @@ export const FAULTS: readonly DeliberateFault[] = [
           original.call(this, reason, detail)
         }
       }),
+  },
+  {
+    name: 'a second close does not wait for the first',
+    breaks: ['P8'],
+    seed: 1,
+    manager: (manager) => {
+      let closed = false
+      return managerLike(manager, {
+        close(options) {
+          if (closed) return Promise.resolve()
+          closed = true
+          return manager.close(options)
+        },
+      })
+    },
+  },
+  {
+    name: 'a second close ends running calls',
+    breaks: ['P1', 'P8'],
+    seed: 1,
+    manager: (manager, world) => {
+      let closed = false
+      return managerLike(manager, {
+        close(options) {
+          if (closed) for (const id of world.models.keys()) void manager.sessions.close(id)
+          closed = true
+          return manager.close(options)
+        },
+      })
+    },
   },
 ]
 
