@@ -263,7 +263,11 @@ export class SimExchange implements Exchange {
   }
 
   write(chunk: string): void {
-    if (this.closed) return
+    if (this.closed) {
+      // The peer has gone, and the server was not told yet: it counts as sent and is lost on the way.
+      if (this.#gone && this.closedAt === undefined) this.written.push({ at: this.#clock.now(), text: chunk })
+      return
+    }
     if (!this.#streaming) this.misuse.push('write before openStream')
     this.#transmit(chunk)
   }
