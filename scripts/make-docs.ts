@@ -85,6 +85,8 @@ function takes(rule: SettingRule): string {
     }
     case 'bytes':
       return 'a size'
+    case 'share':
+      return 'a percentage, a size, or *Infinity*'
     case 'rate':
       return 'a rate, or *Infinity*'
     case 'integer':

@@ -63,6 +63,21 @@ export function formatRate(perSecond: number): string {
   return `${perSecond}/s`
 }
 
+/** A percentage as a part of 1, or the bytes of a size, or `Infinity`; undefined for everything else, a bare number and more than 100 % included. */
+export function parseShare(text: string): number | undefined {
+  const trimmed = text.trim()
+  if (/^infinity$/i.test(trimmed)) return Number.POSITIVE_INFINITY
+  const percentage = /^(\d+(?:\.\d+)?)\s*%$/.exec(trimmed)?.[1]
+  if (percentage === undefined) return parseByteSize(trimmed)
+  return Number(percentage) <= 100 ? Number(percentage) / 100 : undefined
+}
+
+/** What {@link parseShare} reads back: up to 1 a percentage, beyond that a size. */
+export function formatShare(share: number): string {
+  if (share === Number.POSITIVE_INFINITY) return 'Infinity'
+  return share <= 1 ? `${Number((share * 100).toFixed(6))}%` : formatByteSize(share)
+}
+
 /** Whether a text is a number and nothing else, so that its unit has to be guessed. */
 export function isBareNumber(text: string): boolean {
   return BARE_NUMBER.test(text.trim())

@@ -8,6 +8,8 @@ import {
   parseByteSize,
   parseDuration,
   parseRate,
+  formatShare,
+  parseShare,
 } from './duration.ts'
 import { didYouMean } from './did-you-mean.ts'
 import { Guard } from './http/guard.ts'
@@ -30,6 +32,8 @@ export type SettingRule =
   | { readonly kind: 'bytes'; readonly example: string }
   /** How often something may happen; `Infinity` is taken. */
   | { readonly kind: 'rate'; readonly example: string }
+  /** A part of something (up to 1, or a percentage), or bytes of it; `Infinity` is taken. */
+  | { readonly kind: 'share'; readonly example: string }
   | { readonly kind: 'integer'; readonly min: number; readonly max?: number; readonly infinity?: boolean }
   | { readonly kind: 'boolean' }
   | { readonly kind: 'choice'; readonly values: readonly string[] }
@@ -84,6 +88,9 @@ export function readValue(rule: SettingRule, name: string, text: string): Settin
     case 'rate':
       if (isAmbiguous(trimmed)) throw new RangeError(bothRates(name, trimmed))
       return check(rule, name, text, 'text')
+    case 'share':
+      if (isAmbiguous(trimmed)) throw new RangeError(bothShares(name, trimmed))
+      return check(rule, name, text, 'text')
     case 'integer':
       if (/^infinity$/i.test(trimmed)) return check(rule, name, Number.POSITIVE_INFINITY, 'text')
       return check(rule, name, isBareNumber(trimmed) ? Number(trimmed) : text, 'text')
@@ -111,6 +118,7 @@ export function formatValue(rule: SettingRule, value: SettingValue): string {
   if (value === undefined) return 'none'
   if (typeof value === 'number' && rule.kind === 'duration') return formatDuration(value)
   if (typeof value === 'number' && rule.kind === 'bytes') return formatByteSize(value)
+  if (typeof value === 'number' && rule.kind === 'share') return formatShare(value)
   if (typeof value === 'number' && rule.kind === 'rate') return formatRate(value)
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',')
   return String(value)
@@ -131,6 +139,11 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
       if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes) || bytes < 1)
         throw wrong(rule, name, value, reader)
       return bytes
+    }
+    case 'share': {
+      const share = typeof value === 'string' ? parseShare(value) : value
+      if (typeof share !== 'number' || !(share > 0)) throw wrong(rule, name, value, reader)
+      return share
     }
     case 'rate': {
       const perSecond = typeof value === 'string' ? parseRate(value) : value
@@ -206,6 +219,7 @@ function hasRightType(rule: SettingRule, value: unknown, reader: Reader): boolea
     case 'duration':
     case 'bytes':
     case 'rate':
+    case 'share':
       return typeof value === 'number' || typeof value === 'string'
     case 'integer':
       return typeof value === 'number'
@@ -228,6 +242,10 @@ function expectation(rule: SettingRule, value: unknown, reader: Reader): string 
     case 'bytes': {
       const number = reader === 'code' ? ` or ${parseByteSize(rule.example)} (bytes)` : ''
       return `a byte size such as '${rule.example}'${number}`
+    }
+    case 'share': {
+      const number = reader === 'code' ? ` (a number is a part up to 1, or bytes)` : ''
+      return `a percentage such as '${rule.example}', a byte size such as '512MiB', or Infinity${number}`
     }
     case 'rate': {
       const number = reader === 'code' ? ` or ${parseRate(rule.example)} (per second)` : ''
@@ -266,9 +284,7 @@ function hint(rule: SettingRule, value: unknown): string {
   if (typeof value !== 'string') return ''
   if (rule.kind === 'choice') return didYouMean(value, rule.values).replace(/^ /, '. ')
   if (!isAmbiguous(value.trim())) return ''
-  return rule.kind === 'duration' || rule.kind === 'bytes' || rule.kind === 'rate'
-    ? ' (a string needs a unit)'
-    : ''
+  return ['duration', 'bytes', 'rate', 'share'].includes(rule.kind) ? ' (a string needs a unit)' : ''
 }
 
 /** Whether a text is a positive number without a unit. */
@@ -285,6 +301,10 @@ function bothDurations(name: string, text: string): string {
 
 function bothRates(name: string, text: string): string {
   return `${name}=${text}: is that ${text} a second or ${text} a minute? write '${text}/s' or '${text}/m'`
+}
+
+function bothShares(name: string, text: string): string {
+  return `${name}=${text}: is that ${text} % or ${text} MiB? write '${text}%' or '${text}MiB'`
 }
 
 function bothSizes(name: string, text: string): string {

@@ -292,6 +292,12 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
     'how fast sessions may be opened from one address; needs trusted proxies',
   ),
   openBurstPerAddress: integer('Limits', 50, 'sessions that one address may open at once before that'),
+  maxHeapUsed: {
+    group: 'Limits',
+    description: 'how full the heap may be and sessions still open',
+    rule: { kind: 'share', example: '85%' },
+    default: 0.85,
+  },
   maxBodySize: bytes('Limits', '4MiB', 'largest request body'),
   bodyTimeout: duration('Limits', '30s', 'how long a request body may take to arrive', { infinity: true }),
   maxInitializeSize: bytes('Limits', '16KiB', 'largest params of initialize'),

@@ -265,6 +265,13 @@ export interface SessionOptions {
   openRatePerAddress?: Rate
   /** How many sessions may be opened at once from an address that opened none for a while; default 50. Needs `openRatePerAddress`. */
   openBurstPerAddress?: number
+  /**
+   * How full V8's heap may be: a percentage of the size at which V8 ends the process (`--max-old-space-size`), or bytes; default 85 %. Beyond
+   * it no session opens and no request without a handshake begins (503 with `Retry-After`), sessions that were never used end, instances
+   * that may sleep do and pooled ones that wait go, until a tenth less is used. Sessions that are in use are served all along. `Infinity`
+   * turns it off.
+   */
+  maxHeapUsed?: number | string
   /** How long `initialize` may take, factory included; default 60 s. */
   initializeTimeout?: Duration
   /** How long a call may go on after its connection dropped; default 10 minutes. */

@@ -93,6 +93,7 @@ describe('the table', () => {
       openBurstPerPrincipal: 20,
       openRatePerAddress: Number.POSITIVE_INFINITY,
       openBurstPerAddress: 50,
+      maxHeapUsed: 0.85,
       maxBodySize: 4 * 1024 ** 2,
       bodyTimeout: 30_000,
       maxInitializeSize: 16 * 1024,

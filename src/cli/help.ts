@@ -102,6 +102,6 @@ function placeholder({ rule }: Setting): string {
     case 'list':
       return ` ${rule.entry.toUpperCase()},…|${rule.wildcard}`
     default:
-      return ` ${{ duration: 'DURATION', bytes: 'SIZE', rate: 'RATE', integer: 'NUMBER', string: 'ADDRESS', path: 'PATH', file: 'FILE', store: 'memory|sqlite:FILE' }[rule.kind]}`
+      return ` ${{ duration: 'DURATION', bytes: 'SIZE', rate: 'RATE', share: 'PERCENT|SIZE', integer: 'NUMBER', string: 'ADDRESS', path: 'PATH', file: 'FILE', store: 'memory|sqlite:FILE' }[rule.kind]}`
   }
 }

@@ -42,6 +42,7 @@ function jsonValue({ setting: { rule }, value }: FoundSetting): unknown {
   return rule.kind === 'duration' ||
     rule.kind === 'bytes' ||
     rule.kind === 'rate' ||
+    rule.kind === 'share' ||
     value === Number.POSITIVE_INFINITY
     ? formatValue(rule, value)
     : value

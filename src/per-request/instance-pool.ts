@@ -153,11 +153,18 @@ export class InstancePool extends Deadline {
     for (const instance of this.#idle.get(principal) ?? []) this.#drop(instance)
   }
 
+  /** Ends all that are idle; how many those were. */
+  dropIdle(): number {
+    const { size } = this.#byAge
+    for (const instance of this.#byAge) this.#drop(instance)
+    return size
+  }
+
   /** Ends all that are idle, and from now on whatever is given back. */
   close(): void {
     this.#closed = true
     this.#runtime.deadlines.disarm(this)
-    for (const instance of this.#byAge) this.#drop(instance)
+    this.dropIdle()
   }
 
   /** What a handler says late must never pass for what the next request's handler says: no id is used twice. */

@@ -12,6 +12,7 @@ import { responseHeaders } from '../http/response-headers.ts'
 import { isObject } from '../json.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { Caller } from '../session/http-front.ts'
+import { MEMORY_SHORT } from '../session/memory-pressure.ts'
 import { type Refusal, SHUTTING_DOWN } from '../session/refusal.ts'
 import { ACCESS_ENDED } from '../session/refusals.ts'
 import type { Runtime } from '../session/runtime.ts'
@@ -65,6 +66,11 @@ export class PerRequestLeg {
     this.#draining = true
   }
 
+  /** Lets go of pooled servers that wait for a request; how many those were. */
+  dropIdle(): number {
+    return this.#pool?.dropIdle() ?? 0
+  }
+
   /** Ends what still runs: calls are answered with an error, those who listen are told that it is over. */
   async close(): Promise<void> {
     this.#draining = true
@@ -96,6 +102,7 @@ export class PerRequestLeg {
       exchange.respond(200, JSON_HEADERS, errorBody(JsonRpcErrorCode.INVALID_PARAMS, wrong, id))
       return undefined
     }
+    if (this.#runtime.memory?.short === true) return { ...MEMORY_SHORT, id }
     const limit = this.#limitReached(caller.principal)
     if (limit !== undefined) return { ...FULL, option: limit, id }
     if (this.#runtime.revocations.since(caller.principal, caller.since)) return { ...ACCESS_ENDED, id }

@@ -85,6 +85,20 @@ export class AwakeSessions {
     if (this.#size === 0) this.#runtime.deadlines.disarm(this.#sweep)
   }
 
+  /** Memory is short: puts up to so many instances to sleep, the idlest first, of those that are not being used just now. Tells how many. */
+  shed(most: number): number {
+    if (this.#stopped) return 0
+    const { clock } = this.#runtime
+    const started = clock.now()
+    let asleep = 0
+    for (let left = Math.min(most, this.#size); left > 0 && clock.now() - started <= SLICE; left--) {
+      const place = this.#idlest
+      if (place === undefined || started - place.at < JUST_USED) break
+      if (this.#sleepOrMove(place)) asleep += 1
+    }
+    return asleep
+  }
+
   /** Nothing sleeps by itself from here on. */
   stop(): void {
     this.#stopped = true
@@ -116,19 +130,24 @@ export class AwakeSessions {
       const place = this.#idlest
       if (place === undefined) return
       if (!this.#tooMany && place.at + this.#sleepAfter > clock.now()) break
-      const outcome = place.session.sleep()
-      if (outcome !== 'asleep') {
-        if (outcome === 'falling-asleep') {
-          place.falling = true
-          this.#falling += 1
-        }
-        place.at = clock.now()
-        this.#unlink(place)
-        this.#append(place)
-      }
+      this.#sleepOrMove(place)
       if (clock.now() - started > SLICE) break
     }
     this.#armAgain(started)
+  }
+
+  /** Puts one to sleep where that can be, or is begun; else it goes to the end. Whether it sleeps, or will. */
+  #sleepOrMove(place: AwakePlace): boolean {
+    const outcome = place.session.sleep()
+    if (outcome === 'asleep') return true
+    if (outcome === 'falling-asleep') {
+      place.falling = true
+      this.#falling += 1
+    }
+    place.at = this.#runtime.clock.now()
+    this.#unlink(place)
+    this.#append(place)
+    return outcome === 'falling-asleep'
   }
 
   #armAgain(started: number): void {
@@ -160,6 +179,9 @@ export class AwakeSessions {
 
 /** How long putting to sleep may go on before the event loop gets a turn, in milliseconds. */
 const SLICE = 8
+
+/** Whoever used an instance so lately would only wake it again, in milliseconds. */
+const JUST_USED = 1_000
 
 /** How long after one could not be put to sleep another is, where there are too many, in milliseconds. */
 const NEXT_TRY = 1_000

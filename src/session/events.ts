@@ -133,6 +133,7 @@ export type RefusalCause =
   | 'batch'
   | 'limit'
   | 'rate'
+  | 'memory'
   | 'conflict'
   | 'cursor'
   | 'scope'

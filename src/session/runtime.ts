@@ -8,6 +8,7 @@ import type { EventLog } from '../stream/event-log.ts'
 import type { CreateServer } from '../types.ts'
 import type { AwakeSessions } from './awake-sessions.ts'
 import type { EventHub } from './events.ts'
+import type { MemoryPressure } from './memory-pressure.ts'
 import type { Session } from './session.ts'
 import type { Revocations } from './revocations.ts'
 import type { SharedJsonPool } from './shared-json.ts'
@@ -28,6 +29,8 @@ export interface Runtime {
   readonly shared: SharedJsonPool
   /** Who is awake; undefined where nothing ever sleeps. */
   readonly awake: AwakeSessions | undefined
+  /** Watches the heap; undefined where nobody does. */
+  readonly memory: MemoryPressure | undefined
   /** Keeps sessions beyond the process; undefined where there is no store. */
   readonly keeper: Keeper | undefined
   /** Logs a warning the first time it is given. */

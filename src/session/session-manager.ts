@@ -21,6 +21,7 @@ import { Announcements } from './announcements.ts'
 import { AwakeSessions } from './awake-sessions.ts'
 import { EventHub } from './events.ts'
 import { type Caller, type Checked, HttpFront } from './http-front.ts'
+import { type HeapOfProcess, MemoryPressure } from './memory-pressure.ts'
 import { type PostHost, Posts } from './posts.ts'
 import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
 import {
@@ -83,6 +84,7 @@ export class StreamableHTTPSessionManager {
    * @param createServer builds one server per session
    * @param mode `single`: one session ever, for {@link SessionTransport}
    * @param newSessionId @internal for those who made the ids themselves before
+   * @param heap @internal what is looked at in place of the heap of this process
    * @throws RangeError, TypeError naming the option that has a value it cannot take
    */
   constructor(
@@ -90,6 +92,7 @@ export class StreamableHTTPSessionManager {
     options: AppOptions = {},
     mode: 'many' | 'single' = 'many',
     newSessionId: () => string = randomSessionId,
+    heap?: HeapOfProcess,
   ) {
     if (typeof createServer !== 'function') {
       throw new TypeError(
@@ -125,6 +128,10 @@ export class StreamableHTTPSessionManager {
       revocations: new Revocations(),
       shared: new SharedJsonPool(),
       awake: sleeps ? new AwakeSessions({ clock, deadlines, log }, { sleepAfter, maxAwake }) : undefined,
+      memory:
+        single || resolved.maxHeapUsed === Number.POSITIVE_INFINITY
+          ? undefined
+          : new MemoryPressure({ clock, deadlines, log }, resolved.maxHeapUsed, heap),
       keeper: this.#persistence,
       warnOnce: (message, details) => {
         if (warned.has(message)) return
@@ -155,6 +162,11 @@ export class StreamableHTTPSessionManager {
       closeStores: () => this.#closeStores(),
     })
     this.#posts = new Posts(this.#postHost(host))
+    this.#runtime.memory?.begin(
+      () => this.#shed(),
+      // The heap is the real one, and changes with real time only.
+      resolved.clock === undefined ? () => this.#table.size > 0 : undefined,
+    )
     this.#persistence?.begin({
       clock,
       deadlines,
@@ -201,7 +213,15 @@ export class StreamableHTTPSessionManager {
     return session.state === 'open' ? session : undefined
   }
 
+  /** Memory is short: gives up a tenth of what may be given up; how much that was. */
+  #shed(): number {
+    const most = Math.max(LEAST_SHED, Math.ceil(this.#table.size / 10))
+    const { awake } = this.#runtime
+    return this.#table.shed(most) + (awake?.shed(most) ?? 0) + (this.#perRequest?.dropIdle() ?? 0)
+  }
+
   async #closeStores(): Promise<void> {
+    this.#runtime.memory?.stop()
     await this.#persistence?.close()
     // Those that were loaded when the others had ended already.
     for (const session of [...this.#table.values()]) session.close('shutdown')
@@ -476,6 +496,9 @@ export class StreamableHTTPSessionManager {
     })
   }
 }
+
+/** So many sessions end, and instances sleep, at least at a time when memory is short. */
+const LEAST_SHED = 50
 
 const CLOSE_CONNECTION = { Connection: 'close' } as const
 

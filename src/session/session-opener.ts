@@ -9,6 +9,7 @@ import type { Caller } from './http-front.ts'
 import { openSession, type Outcome, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
 import { jsonText } from './posted.ts'
+import { MEMORY_SHORT } from './memory-pressure.ts'
 import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
 import { ACCESS_ENDED, ALREADY_INITIALIZED, FULL, STORE_FAILS } from './refusals.ts'
 import type { Runtime } from './runtime.ts'
@@ -64,6 +65,8 @@ export class SessionOpener {
     if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
     const isPutOut = (): boolean => this.#host.runtime.revocations.since(caller.principal, caller.since)
     if (isPutOut()) return this.#host.refuse(exchange, { ...ACCESS_ENDED, id: request.id })
+    if (this.#host.runtime.memory?.short === true)
+      return this.#host.refuse(exchange, { ...MEMORY_SHORT, id: request.id })
     const tooFast = this.#admit(exchange, caller)
     if (tooFast !== undefined) return this.#host.refuse(exchange, { ...tooFast, id: request.id })
     // May be an author's, and throw: nothing is reserved yet.

@@ -62,6 +62,9 @@ interface Owned {
   readonly idle: IdleSessions
 }
 
+/** How long ending sessions may go on before the event loop gets a turn, in milliseconds. */
+const SHED_SLICE = 8
+
 /** The table. Each session holds the slot it was admitted with until it is closed. */
 export class SessionTable implements SessionOwner {
   readonly #runtime: Runtime
@@ -174,6 +177,23 @@ export class SessionTable implements SessionOwner {
     if (!this.#sessions.delete(session.record.id)) this.#unseen.delete(session.key)
     session.slot?.release()
     session.slot = undefined
+  }
+
+  /**
+   * Memory is short: ends up to so many sessions that were never used and that nothing holds, the oldest first, whosever they are. Tells how
+   * many.
+   */
+  shed(most: number): number {
+    const { clock } = this.#runtime
+    const started = clock.now()
+    let ended = 0
+    for (const session of this.#sessions.values()) {
+      if (ended >= most || clock.now() - started > SHED_SLICE) break
+      if (session.used || session.clock.held) continue
+      session.close('evicted')
+      ended += 1
+    }
+    return ended
   }
 
   /** First what has expired already, then what the caller itself may give up. */

@@ -7,6 +7,7 @@ import type { Caller, ParsedPost } from './http-front.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
 import { buildForPost } from './opening.ts'
 import { initializeIn, requestIdOf } from './posted.ts'
+import { MEMORY_SHORT } from './memory-pressure.ts'
 import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
 import { FULL } from './refusals.ts'
 import { checkScopes } from './scope-check.ts'
@@ -34,13 +35,14 @@ export class StatelessServing {
 
   /** Serves one POST. Resolves when it was dispatched or refused. */
   async serve(exchange: Exchange, caller: Caller, parsed: ParsedPost, mode: ResponseMode): Promise<void> {
-    const { clock, shared } = this.#host.runtime
+    const { clock, memory, shared } = this.#host.runtime
     const id = requestIdOf(parsed)
     if (!parsed.messages.some(({ kind }) => kind === 'request')) {
       exchange.respond(202, {}, '')
       return
     }
     if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id })
+    if (memory?.short === true) return this.#host.refuse(exchange, { ...MEMORY_SHORT, id })
     const slot = this.#host.table.reserve(undefined)
     if (typeof slot === 'string') return this.#host.refuse(exchange, { ...FULL, option: slot, id })
     const record = newRecord(randomSessionId(), caller.principal, clock.wallTime(), shared.hold('{}'))

@@ -138,6 +138,7 @@ describe('the log level that a session remembers', () => {
       revocations: new Revocations(),
       shared,
       awake: undefined,
+      memory: undefined,
       keeper: undefined,
       warnOnce() {},
     }
