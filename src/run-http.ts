@@ -51,7 +51,7 @@ export async function runHttp(
   options: RunHttpOptions = {},
 ): Promise<HttpServerHandle> {
   const { listen, app: appOptions } = resolveListenOptions(options)
-  const { drainTimeout, store, clock = systemClock } = resolveOptions(appOptions)
+  const { drainTimeout, store, unsentTimeout, clock = systemClock } = resolveOptions(appOptions)
   const log = createLog(options.logger)
   const app = httpApp(createServer, appOptions)
   const endpoint = new EndpointServer({
@@ -61,6 +61,10 @@ export async function runHttp(
     readyPath: listen.readyPath,
     ready: () => app.ready,
     keepAliveTimeout: listen.httpKeepAliveTimeout,
+    headersTimeout: listen.headersTimeout,
+    maxConnections: listen.maxConnections,
+    unsentTimeout,
+    log,
     clock,
   })
   const { server } = endpoint

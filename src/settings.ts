@@ -31,6 +31,8 @@ type ListenKey =
   | 'healthPath'
   | 'readyPath'
   | 'httpKeepAliveTimeout'
+  | 'headersTimeout'
+  | 'maxConnections'
   | 'adminSocket'
 type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat' | 'live'
 
@@ -131,6 +133,15 @@ const listenRows: Readonly<Record<ListenKey, Row>> = {
     'Listening',
     '75s',
     'how long an idle HTTP connection is kept; longer than a balancer in front does',
+    { infinity: true },
+  ),
+  headersTimeout: duration('Listening', '30s', 'how long the head of a request may take to arrive', {
+    infinity: true,
+  }),
+  maxConnections: integer(
+    'Listening',
+    20_000,
+    'HTTP connections at once; twice the sessions where that is more',
     { infinity: true },
   ),
   adminSocket: text(
@@ -586,6 +597,9 @@ export interface ResolvedListenOptions {
   readonly readyPath: string
   /** Milliseconds; `Infinity` possible. */
   readonly httpKeepAliveTimeout: number
+  /** Milliseconds; `Infinity` possible. */
+  readonly headersTimeout: number
+  readonly maxConnections: number
   /** As given; where nothing was, it depends on the store. */
   readonly adminSocket: string | undefined
   readonly handleSignals: boolean
@@ -675,6 +689,12 @@ export function resolveListenOptions(
     throw new TypeError(`handleSignals must be true or false, got ${format(handleSignals)}`)
   }
   const resolved = Object.fromEntries(listenSettings.map(({ key }) => [key, found.get(key)?.value]))
+  // Each session may have a stream and a call.
+  if (found.get('maxConnections')?.origin === 'default')
+    resolved['maxConnections'] = Math.max(
+      resolved['maxConnections'] as number,
+      2 * (found.get('maxSessions')?.value as number),
+    )
   const app = Object.fromEntries(Object.entries(given).filter(([key]) => !listenKeys.includes(key)))
   return {
     listen: { ...(resolved as unknown as Omit<ResolvedListenOptions, 'handleSignals'>), handleSignals },

@@ -422,6 +422,13 @@ export interface RunHttpOptions extends AppOptions {
   readyPath?: string
   /** How long an idle HTTP connection is kept; default 75 s, longer than the balancers in front usually keep theirs. */
   httpKeepAliveTimeout?: Duration
+  /** How long the head of a request may take to arrive, from its first byte or from the start of a connection; default 30 s, then 408. */
+  headersTimeout?: Duration
+  /**
+   * HTTP connections at once; further ones are closed unanswered. Default 20,000, or twice `maxSessions` where that is more. Keep it below the
+   * limit of open files.
+   */
+  maxConnections?: number
   /**
    * Unix socket on which `sojourn sessions` asks this server for its sessions, and ends them; open to its user only (0600), removed at exit.
    * By default beside the file of a SQLite store, as `<file>-admin.sock`, and without such a file none. `'none'` makes none.

@@ -92,22 +92,28 @@ describe('the endpoint', () => {
     expect((await connection.request(post(initialize()))).status).toBe(200)
   })
 
-  it('keeps connections for 75 s, and waits longer than that for a head', async () => {
+  it('keeps connections for 75 s, and waits 30 s for a head', async () => {
     const { server } = await run()
     expect(server.keepAliveTimeout).toBe(75_000)
-    expect(server.headersTimeout).toBe(80_000)
+    expect(server.headersTimeout).toBe(30_000)
     expect(server.requestTimeout).toBe(0)
+    expect(server.maxConnections).toBe(20_000)
   })
 
   it.each([
-    ['20s', 20_000, 60_000],
-    ['10m', 600_000, 605_000],
-    [Number.POSITIVE_INFINITY, 0, 60_000],
-    ['30d', 0, 60_000],
-  ])('takes a keep-alive timeout of %s', async (httpKeepAliveTimeout, keepAlive, headers) => {
-    const { server } = await run({ httpKeepAliveTimeout })
-    expect(server.keepAliveTimeout).toBe(keepAlive)
-    expect(server.headersTimeout).toBe(headers)
+    ['20s', 20_000],
+    ['10m', 600_000],
+    [Number.POSITIVE_INFINITY, 0],
+    ['30d', 0],
+  ])('takes timeouts of %s', async (timeout, milliseconds) => {
+    const { server } = await run({ httpKeepAliveTimeout: timeout, headersTimeout: timeout })
+    expect(server.keepAliveTimeout).toBe(milliseconds)
+    expect(server.headersTimeout).toBe(milliseconds)
+  })
+
+  it('takes twice as many connections as there may be sessions', async () => {
+    expect((await run({ maxSessions: 30_000 })).server.maxConnections).toBe(60_000)
+    expect((await run({ maxSessions: 30_000, maxConnections: 100 })).server.maxConnections).toBe(100)
   })
 })
 

@@ -128,6 +128,8 @@ describe('the table', () => {
       healthPath: '/health',
       readyPath: '/ready',
       httpKeepAliveTimeout: 75_000,
+      headersTimeout: 30_000,
+      maxConnections: 20_000,
       handleSignals: true,
     })
   })

@@ -4,8 +4,9 @@ import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-import type { Clock } from '../clock.ts'
+import type { Clock, Timer } from '../clock.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import type { Log } from '../logging.ts'
 import { parseTarget } from './headers.ts'
 import { NodeExchange } from './node-exchange.ts'
 
@@ -23,16 +24,31 @@ export interface EndpointServerOptions {
   readonly ready: () => boolean
   /** How long idle connections are kept, in milliseconds; `Infinity` possible. */
   readonly keepAliveTimeout: number
+  /** How long the head of a request may take, in milliseconds; `Infinity` possible. */
+  readonly headersTimeout: number
+  /** Connections at once; `Infinity` possible. */
+  readonly maxConnections: number
+  /** How long bytes of an answer may stay unsent, in milliseconds; `Infinity` possible. */
+  readonly unsentTimeout: number
+  readonly log: Log
   readonly clock: Clock
 }
 
-/** How much longer than an idle connection is kept the head of a request may take, in milliseconds, lest one timeout cut the other. */
-const HEADERS_MARGIN = 5000
+/** Node looks for heads that take too long only so often; by default every 30 s. In milliseconds. */
+const LONGEST_CHECK = 5000
+
+/** One line in so many milliseconds says that connections are turned away. */
+const DROP_LOG_PAUSE = 60_000
 
 /** How long connections may take to hand over their last bytes once everything has ended, in milliseconds. */
 const LAST_BYTES_GRACE = 500
 
 const LONGEST_TIMER = 2 ** 31 - 1
+
+/** Node takes 0 for "for ever", and more than 2^31 - 1 ms for "at once". */
+function forNode(timeout: number): number {
+  return timeout > LONGEST_TIMER ? 0 : timeout
+}
 
 /** What is not HTTP, by Node's code for it; everything else is a 400. */
 const NOT_HTTP: Readonly<Record<string, readonly [status: string, message: string]>> = {
@@ -47,16 +63,20 @@ export class EndpointServer {
   readonly #options: EndpointServerOptions
   /** The latest response of each open connection. */
   readonly #latest = new Map<Socket, ServerResponse | undefined>()
+  /** What each connection that had unsent bytes at the last looks had handed over by then, and since when that is all. */
+  readonly #unread = new Map<Socket, { sent: number; since: number }>()
+  #look: Timer | undefined
   #stopping = false
+  #dropLoggedAt = Number.NEGATIVE_INFINITY
 
   constructor(options: EndpointServerOptions) {
     this.#options = options
-    // Node takes 0 for "for ever", and more than 2^31 - 1 ms for "at once".
-    const keepAliveTimeout =
-      options.keepAliveTimeout > LONGEST_TIMER - HEADERS_MARGIN ? 0 : options.keepAliveTimeout
+    const headersTimeout = forNode(options.headersTimeout)
     this.server = createServer({
-      keepAliveTimeout,
-      headersTimeout: Math.max(60_000, keepAliveTimeout + HEADERS_MARGIN),
+      keepAliveTimeout: forNode(options.keepAliveTimeout),
+      // Counts from the first byte of a head, and on a new connection from its start: an idle one is not concerned (since Node 18).
+      headersTimeout,
+      connectionsCheckingInterval: Math.min(Math.max(Math.ceil(headersTimeout / 5), 100), LONGEST_CHECK),
       // Bodies have a deadline of their own, and answers may take as long as they take.
       requestTimeout: 0,
       // A missing Host is answered by the guard, in JSON; Node's own 400 is empty.
@@ -64,9 +84,16 @@ export class EndpointServer {
       // By default the second of two Host, Authorization or Content-Type fields would be dropped in silence.
       joinDuplicateHeaders: true,
     })
+    if (options.maxConnections !== Number.POSITIVE_INFINITY)
+      this.server.maxConnections = options.maxConnections
+    this.server.on('drop', () => this.#dropped())
     this.server.on('connection', (socket: Socket) => {
       this.#latest.set(socket, undefined)
-      socket.once('close', () => this.#latest.delete(socket))
+      socket.once('close', () => {
+        this.#latest.delete(socket)
+        if (this.#latest.size === 0) this.#stopLooking()
+      })
+      if (this.#look === undefined) this.#lookLater()
     })
     const serve = (req: IncomingMessage, res: ServerResponse): void => this.#serve(req, res)
     this.server.on('request', serve)
@@ -93,6 +120,45 @@ export class EndpointServer {
     const grace = this.#options.clock.setTimer(() => this.server.closeAllConnections(), LAST_BYTES_GRACE)
     await closed
     grace.cancel()
+  }
+
+  /**
+   * Cuts connections whose peers have taken nothing for too long. Streams and answers to calls have a watch of their own; this one is for
+   * what else a peer may leave unread, such as refusals to requests that it sends without end.
+   */
+  #lookForUnread(): void {
+    const { clock, unsentTimeout } = this.#options
+    const now = clock.now()
+    for (const socket of this.#latest.keys()) {
+      const { writableLength } = socket
+      const before = this.#unread.get(socket)
+      const sent = socket.bytesWritten - writableLength
+      if (writableLength === 0) {
+        if (before !== undefined) this.#unread.delete(socket)
+      } else if (before?.sent !== sent) this.#unread.set(socket, { sent, since: now })
+      else if (now - before.since >= unsentTimeout) socket.destroy()
+    }
+    for (const socket of this.#unread.keys()) if (!this.#latest.has(socket)) this.#unread.delete(socket)
+    this.#lookLater()
+  }
+
+  #lookLater(): void {
+    const { clock, unsentTimeout } = this.#options
+    if (unsentTimeout === Number.POSITIVE_INFINITY) return
+    this.#look = clock.setTimer(() => this.#lookForUnread(), unsentTimeout / 4)
+  }
+
+  #stopLooking(): void {
+    this.#look?.cancel()
+    this.#look = undefined
+    this.#unread.clear()
+  }
+
+  #dropped(): void {
+    const { clock, log, maxConnections } = this.#options
+    if (clock.now() - this.#dropLoggedAt < DROP_LOG_PAUSE) return
+    this.#dropLoggedAt = clock.now()
+    log.warn(`connections are turned away: ${maxConnections} are open, and maxConnections allows no more`)
   }
 
   #serve(req: IncomingMessage, res: ServerResponse): void {

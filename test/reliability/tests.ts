@@ -5,10 +5,11 @@ import { chaos as r2 } from './r2.ts'
 import { chaos as r3 } from './r3.ts'
 import { chaos as r4 } from './r4.ts'
 import { chaos as r5 } from './r5.ts'
+import { chaos as r6 } from './r6.ts'
 import { chaos as r7 } from './r7.ts'
 import { chaos as r8 } from './r8.ts'
 import { chaos as r9 } from './r9.ts'
 import { chaos as r10 } from './r10.ts'
 import { chaos as r15 } from './r15.ts'
 
-export const tests: readonly Chaos[] = [r2, r3, r4, r5, r7, r8, r9, r10, r15]
+export const tests: readonly Chaos[] = [r2, r3, r4, r5, r6, r7, r8, r9, r10, r15]

@@ -71,9 +71,9 @@ class Setup {
   /** Opens a session, and uses it where told so. */
   async open(used: boolean): Promise<string> {
     const id = (await this.post(initialize())).responseHeaders['mcp-session-id'] ?? ''
-    expect(id).not.toBe('')
+    if (id === '') throw new Error('no session was opened')
     await this.post(notification('notifications/initialized'), id)
-    if (used) expect((await this.post(rpc('tools/list'), id)).status).toBe(200)
+    if (used) await this.post(rpc('tools/list'), id)
     // A look counts for a moment.
     await this.clock.advance(20)
     return id
