@@ -7,15 +7,18 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
-import { onTestFinished } from 'vitest'
+import { onTestFinished, vi } from 'vitest'
 
 import { within } from '../support/deferred.ts'
 
 const TSX = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
-/** Starting takes most of a second, and more where all tests run at once. */
-const DEADLINE = 15_000
+/** Starting takes most of a second, and many times that where a machine does a lot at once. */
+const DEADLINE = 30_000
+
+// Tests start several processes, one after the other.
+vi.setConfig({ testTimeout: 90_000 })
 
 /** Runs a command on a terminal of a given size: its output is our stdout, what we are told is typed. */
 const ON_A_TERMINAL = `

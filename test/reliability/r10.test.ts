@@ -6,7 +6,7 @@ import { r10 } from './r10.ts'
 
 test(
   'files that are cut, flipped, or on a full disk: opened or refused by name, and nothing wrong or foreign',
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async () => {
     const result = await r10({ everyBytes: 64, flips: 200, seed: 1 })
     expect(result.violations).toEqual([])

@@ -6,7 +6,7 @@ import { r9 } from './r9.ts'
 
 test(
   '8 times killed while it writes: every acknowledged event and session is there',
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async () => {
     const result = await r9(8, 1)
     expect(result.violations).toEqual([])
