@@ -6,7 +6,7 @@ import { r7InProcess, r7OverHttp } from './r7.ts'
 
 test(
   '20,000 requests in this process at ±2 ms around expiry: each is served or gets a clean 404 (promises 1, 3, 6)',
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async () => {
     const result = await r7InProcess(20_000, 1)
     expect(result.violations).toEqual([])
@@ -17,7 +17,7 @@ test(
   },
 )
 
-test('1,000 requests over HTTP at ±2 ms around expiry: the same', { timeout: 60_000 }, async () => {
+test('1,000 requests over HTTP at ±2 ms around expiry: the same', { timeout: 120_000 }, async () => {
   const result = await r7OverHttp(1000, 1)
   expect(result.violations).toEqual([])
   // A busy machine aims badly: most then come too early or too late.

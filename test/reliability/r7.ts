@@ -416,6 +416,8 @@ function wrongAnswer(kind: Kind, exchange: SimExchange): string | undefined {
 
 const HTTP_IDLE = 100
 const HTTP_CLIENTS = 100
+/** How long an answer is waited for, in milliseconds: a loop takes one new connection a turn, and on a busy machine turns are long. */
+const PATIENCE = 60_000
 
 /** `requests` requests over real sockets on real time. */
 export async function r7OverHttp(
@@ -466,7 +468,7 @@ export async function r7OverHttp(
   const ask = async (connection: RawConnection, id: string): Promise<boolean> => {
     left -= 1
     result.requests += 1
-    const response = await connection.request(post(rpc('tools/list'), { 'Mcp-Session-Id': id }))
+    const response = await connection.request(post(rpc('tools/list'), { 'Mcp-Session-Id': id }), PATIENCE)
     const text = await response.text()
     if (response.status === 404 && text.includes('"code":-32001')) {
       result.notFound += 1
@@ -481,7 +483,7 @@ export async function r7OverHttp(
     try {
       while (left > 0) {
         const asked = performance.now()
-        const opening: RawResponse = await connection.request(post(initialize()))
+        const opening: RawResponse = await connection.request(post(initialize()), PATIENCE)
         await opening.text()
         const id = opening.header('mcp-session-id')
         if (id === undefined) {
