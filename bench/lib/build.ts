@@ -29,7 +29,14 @@ export function buildBench(): BuiltEntries {
   // Of this run alone: another may be under way.
   const out = join(BENCH_DIR, '.build', String(process.pid))
   process.once('exit', () => rmSync(out, { recursive: true, force: true }))
-  for (const folder of MEASURED) {
+  transpile(MEASURED, out)
+  const entry = (name: string): string => join(out, 'bench', name, 'main.js')
+  return { server: entry('servers'), load: entry('load'), scale: entry('scale') }
+}
+
+/** Writes every TypeScript file of these folders of the project to `out` as JavaScript, in the same folders. */
+export function transpile(folders: readonly string[], out: string): void {
+  for (const folder of folders) {
     const from = join(ROOT, folder)
     for (const name of readdirSync(from, { recursive: true, encoding: 'utf8' })) {
       if (!name.endsWith('.ts')) continue
@@ -47,8 +54,6 @@ export function buildBench(): BuiltEntries {
       writeFileSync(to, outputText)
     }
   }
-  const entry = (name: string): string => join(out, 'bench', name, 'main.js')
-  return { server: entry('servers'), load: entry('load'), scale: entry('scale') }
 }
 
 /** Whether our own package is built; `stale` when a source file is newer than that. */

@@ -5,11 +5,12 @@ import type { AddressInfo } from 'node:net'
 
 import { expect, onTestFinished } from 'vitest'
 
-import { type Clock, systemClock, type Timer } from '../../src/clock.ts'
+import { systemClock } from '../../src/clock.ts'
 import { type App, httpApp } from '../../src/http-app.ts'
 import type { SessionEvent } from '../../src/session/events.ts'
 import type { SessionCounts } from '../../src/session/sessions.ts'
 import type { AppOptions, CreateServer, Logger } from '../../src/types.ts'
+import { CountingClock } from './counting-clock.ts'
 import { within } from './deferred.ts'
 import {
   FACE,
@@ -251,53 +252,4 @@ function recordingLogger(logs: LogLine[], onLog: ServeOptions['onLog']): Logger 
       onLog?.(level, message, args)
     }
   return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
-}
-
-/** Real time, with a count of what waits. */
-export class CountingClock implements Clock {
-  readonly #clock: Clock
-  #pending = 0
-
-  constructor(clock: Clock) {
-    this.#clock = clock
-  }
-
-  get pending(): number {
-    return this.#pending
-  }
-
-  now(): number {
-    return this.#clock.now()
-  }
-
-  wallTime(): number {
-    return this.#clock.wallTime()
-  }
-
-  setTimer(callback: () => void, delay: number): Timer {
-    this.#pending += 1
-    let waiting = true
-    const over = (): void => {
-      if (waiting) this.#pending -= 1
-      waiting = false
-    }
-    const timer = this.#clock.setTimer(() => {
-      over()
-      callback()
-    }, delay)
-    return {
-      cancel() {
-        over()
-        timer.cancel()
-      },
-    }
-  }
-
-  afterInput(callback: () => void, longest: number): void {
-    this.#pending += 1
-    this.#clock.afterInput(() => {
-      this.#pending -= 1
-      callback()
-    }, longest)
-  }
 }
