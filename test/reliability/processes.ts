@@ -5,7 +5,6 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-import { transpile } from '../../bench/lib/build.ts'
 import { Child } from '../../bench/lib/child.ts'
 import { findCores } from '../../bench/lib/cores.ts'
 import type { OriginSpec, OriginStats } from './fixtures/origin.ts'
@@ -29,7 +28,7 @@ export interface Origin {
 /** Starts `fixtures/origin.ts`. */
 export async function startOrigin(spec: OriginSpec): Promise<Origin> {
   const { server: core, node } = findCores()
-  const entry = join(build(), 'test/reliability/fixtures/origin.js')
+  const entry = join(await build(), 'test/reliability/fixtures/origin.js')
   const argument = JSON.stringify(spec)
   const child = await Child.start({ core, node, entry, nodeFlags: ['--expose-gc'], argument })
   return {
@@ -43,7 +42,7 @@ export async function startOrigin(spec: OriginSpec): Promise<Origin> {
 }
 
 /** Makes JavaScript of what the servers run, once for each state of the sources, and gives its folder. */
-function build(): string {
+async function build(): Promise<string> {
   const hash = createHash('sha256')
   for (const folder of FOLDERS)
     for (const name of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).sort())
@@ -52,6 +51,8 @@ function build(): string {
   const out = join(cache, hash.digest('hex').slice(0, 16))
   if (existsSync(out)) return out
   const mine = `${out}.${process.pid}`
+  // The compiler takes a second to load: only where it is needed.
+  const { transpile } = await import('../../bench/lib/build.ts')
   transpile(FOLDERS, mine)
   mkdirSync(mine, { recursive: true })
   // Below node_modules no package.json further up says that it is ESM.

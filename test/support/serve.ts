@@ -1,7 +1,10 @@
 /** An app behind a real socket for the length of one test, which proves at its end that nothing was left behind. */
 
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer as createHttpServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 import { expect, onTestFinished } from 'vitest'
 
@@ -106,6 +109,7 @@ export async function serve(
   process.on('unhandledRejection', onRejection)
   const app = httpApp(createServer, {
     ...(face.node ? {} : { allowedHosts: LOOPBACK_NAMES }),
+    ...storeOf(options),
     ...options,
     clock: clock ?? counting,
     logger: options.logger ?? recordingLogger(logs, onLog),
@@ -241,6 +245,15 @@ async function settleApp(closed: Promise<void>, clock: VirtualClock | undefined)
   void closed.finally(() => (done = true)).catch(() => {})
   for (let turn = 0; turn < 100 && !done; turn++) await clock.advance(0)
   await within(closed, 'app.close()')
+}
+
+/** `SOJOURN_STORE=sqlite` gives a store in a file to every app that runs on real time and has no wish of its own about what is kept. */
+function storeOf({ clock, store, eventLog, stateless }: AppOptions): Pick<AppOptions, 'store'> {
+  const own = store !== undefined || eventLog !== undefined || stateless === true
+  if (process.env['SOJOURN_STORE'] !== 'sqlite' || own || clock instanceof VirtualClock) return {}
+  const folder = mkdtempSync(join(tmpdir(), 'sojourn-serve-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  return { store: `sqlite:${join(folder, 'sessions.db')}` }
 }
 
 function recordingLogger(logs: LogLine[], onLog: ServeOptions['onLog']): Logger {
