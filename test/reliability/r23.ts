@@ -30,13 +30,13 @@ interface R23Size {
 const EVERYDAY = { sessions: 2000, requestsPerSecond: 200, churnPerSecond: 20, cutsPerSecond: 5 }
 
 export const R23_SHORT: R23Size = {
-  duration: 4000,
-  warmUp: 1000,
-  sessions: 50,
-  requestsPerSecond: 50,
-  churnPerSecond: 10,
-  cutsPerSecond: 10,
-  every: 500,
+  duration: 3000,
+  warmUp: 0,
+  sessions: 40,
+  requestsPerSecond: 40,
+  churnPerSecond: 8,
+  cutsPerSecond: 8,
+  every: 1000,
 }
 
 /** What the heap may grow by, in MB an hour. */
@@ -143,7 +143,7 @@ class Soak {
   async run(onProgress: Progress): Promise<R23Findings> {
     // Everything that is made once is made: some of each, then all of them are gone again.
     await this.#fill(Math.min(50, this.#size.sessions))
-    await this.#work(2000)
+    await this.#work(1000)
     const begin = await this.#empty()
     await this.#fill(this.#size.sessions)
 
@@ -155,7 +155,7 @@ class Soak {
       const wait = began + next * this.#size.every - performance.now()
       const pause = new Promise<false>((resolve) => setTimeout(() => resolve(false), Math.max(0, wait)))
       if (await Promise.race([over, pause])) break
-      const look = lookAt(await this.#origin.collected(), (performance.now() - began) / MINUTE)
+      const look = lookAt(await this.#origin.collected(1), (performance.now() - began) / MINUTE)
       looks.push(look)
       onProgress(
         `R23: ${look.minutes.toFixed(1)} of ${(this.#size.duration / MINUTE).toFixed(1)} minutes, ${this.#requests} requests, ` +
@@ -369,7 +369,7 @@ export const chaos: Chaos<R23Findings> = {
     ],
     ['--minutes 5', 'for so long; half of it, at most 5 minutes, is to warm up'],
     ['--hours 8', 'for so long'],
-    ['--short', '4 seconds of a little of it: handles, timers and listeners only'],
+    ['--short', '3 seconds of a little of it: handles, timers and listeners only'],
   ],
   options: { minutes: { type: 'string', default: '20' }, hours: { type: 'string' } },
   async run(args, progress) {
