@@ -38,7 +38,8 @@ function write(target: string, name: string, input: Uint8Array): string {
   return fileURLToPath(file)
 }
 
-function folderOf(target: string): URL {
+/** Where the inputs of a target are kept. */
+export function folderOf(target: string): URL {
   return new URL(`${target}/`, ROOT)
 }
 

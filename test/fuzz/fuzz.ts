@@ -4,6 +4,7 @@ import { Random } from '../simulation/random.ts'
 import { Coverage } from './coverage.ts'
 import { Mutator } from './mutate.ts'
 import { Broken, type Subject, type Target } from './target.ts'
+import type { Watchdog } from './watchdog.ts'
 
 /** How long, and from where. */
 export interface FuzzOptions {
@@ -13,6 +14,8 @@ export interface FuzzOptions {
   readonly corpus: readonly Uint8Array[]
   /** Inputs made at most; default any number. */
   readonly executions?: number
+  /** Told of each input. */
+  readonly watchdog?: Watchdog
   onProgress?(state: FuzzState): void
 }
 
@@ -91,7 +94,7 @@ class Fuzzer {
   constructor(target: Target, options: FuzzOptions) {
     this.#target = target
     this.#options = options
-    this.#guarded = new Guarded(target)
+    this.#guarded = new Guarded(target, options.watchdog)
     this.#mutator = new Mutator(new Random(options.seed), target.words, target.longest)
   }
 
@@ -181,12 +184,14 @@ class Fuzzer {
 /** A subject under watch: nothing may be thrown that nobody catches, nothing may take too long. */
 class Guarded {
   readonly #target: Target
+  readonly #watchdog: Watchdog | undefined
   #subject: Subject | undefined
   #uncaught: unknown[] = []
   readonly #onUncaught = (thrown: unknown): void => void this.#uncaught.push(thrown)
 
-  constructor(target: Target) {
+  constructor(target: Target, watchdog?: Watchdog) {
     this.#target = target
+    this.#watchdog = watchdog
     process.on('uncaughtException', this.#onUncaught)
     process.on('unhandledRejection', this.#onUncaught)
   }
@@ -196,6 +201,7 @@ class Guarded {
     const { deadline } = this.#target
     const subject = (this.#subject ??= await this.#target.open())
     const began = performance.now()
+    this.#watchdog?.begin(input)
     try {
       const running = subject.run(input)
       if (running !== undefined) {
@@ -205,6 +211,8 @@ class Guarded {
       }
     } catch (thrown) {
       return thrown instanceof Broken ? thrown.message : `thrown: ${stackOf(thrown)}`
+    } finally {
+      this.#watchdog?.end()
     }
     const took = performance.now() - began
     if (took > deadline) return `took ${Math.round(took)} ms, which is more than ${deadline} ms`

@@ -1,11 +1,13 @@
 /** `npm run fuzz`: makes inputs that reach new code and looks whether anything breaks. */
 
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 import { didYouMean } from '../../src/did-you-mean.ts'
-import { keepCrash, readCorpus, writeCorpus } from './corpus.ts'
+import { folderOf, keepCrash, readCorpus, writeCorpus } from './corpus.ts'
 import { fuzz, type FuzzState } from './fuzz.ts'
 import { TARGETS } from './targets.ts'
+import { Watchdog } from './watchdog.ts'
 
 const width = Math.max(...[...TARGETS.keys()].map((name) => name.length))
 const HELP = `Fuzzes what strangers, files and stores hand over: inputs that reach new code are kept and changed further.
@@ -48,12 +50,15 @@ async function main(): Promise<number> {
   let broken = 0
   for (const target of chosen) {
     const { name } = target
+    const watchdog = new Watchdog(name, fileURLToPath(folderOf(name)))
     const result = await fuzz(target, {
       seconds,
       seed,
       corpus: readCorpus(name),
+      watchdog,
       onProgress: (state) => progress(`${name}: ${describe(state)}`),
     })
+    await watchdog.close()
     progress('')
     process.stdout.write(`${name.padEnd(width)}  ${describe(result)}; ${result.seconds.toFixed(1)} s\n`)
     for (const { input, problem, alone } of result.found) {

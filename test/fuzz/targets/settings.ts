@@ -23,7 +23,7 @@ export const settings: Target = {
   open: () => ({
     run(input) {
       const words = utf8(input).split('\n')
-      for (const word of words) checkText(word.slice(word.indexOf('=') + 1))
+      for (const word of words.slice(0, 8)) checkText(word.slice(word.indexOf('=') + 1))
       const flags = refusable(() => parseArguments('sojourn serve', words, ['help']), UsageError)?.flags
       // A variable cannot hold NUL, nor can a flag.
       const env = Object.fromEntries(
