@@ -106,7 +106,9 @@ export async function r20(
     const url = new URL(String((await message<{ url: string }>(server)).url))
     const run = new Attack(url, size, seed, onProgress)
     const known = await run.open()
-    good = fork(fixture('r20-good.mjs'), [JSON.stringify({ url: url.href, session: known.session })])
+    good = fork(fixture('r20-good.mjs'), [JSON.stringify({ url: url.href, session: known.session })], {
+      execArgv: [],
+    })
     await message(good)
     return await run.attack(server, good)
   } finally {
