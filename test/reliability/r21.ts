@@ -142,11 +142,8 @@ class Crowd {
     await this.#during(Promise.all(Array.from({ length: this.#size.sessions }, (_, n) => open(n))))
     while (this.#found.messages < this.#size.messages && this.#violations.length < MOST_VIOLATIONS) {
       const before = this.#found.messages
-      await Promise.all([
-        ...Array.from({ length: 50 }, () => this.#call()),
-        this.#steal(),
-        this.#stealCursor(),
-      ])
+      const calls = Array.from({ length: CALLS }, () => this.#call())
+      await this.#during(Promise.all([...calls, this.#steal(), this.#stealCursor()]))
       onProgress(
         `R21: ${this.#found.messages} of ${this.#size.messages} messages, ${this.#found.thefts} thefts`,
       )
