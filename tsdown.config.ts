@@ -7,6 +7,7 @@ const library = {
   express: 'src/adapters/express.ts',
   fastify: 'src/adapters/fastify.ts',
   hono: 'src/adapters/hono.ts',
+  auth: 'src/auth/index.ts',
   testing: 'src/testing.ts',
 }
 

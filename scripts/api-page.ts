@@ -13,6 +13,7 @@ const entries = {
   'sojourn/express': 'src/adapters/express.ts',
   'sojourn/fastify': 'src/adapters/fastify.ts',
   'sojourn/hono': 'src/adapters/hono.ts',
+  'sojourn/auth': 'src/auth/index.ts',
   'sojourn/testing': 'src/testing.ts',
 } as const
 

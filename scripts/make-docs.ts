@@ -20,6 +20,8 @@ const introductions: Readonly<Record<SettingGroup, string>> = {
   Listening: 'For `runHttp` and `sojourn serve`. An app that you mount yourself listens where you let it.',
   Security:
     'Who may talk to this server at all; see [behind a proxy](guides/behind-a-proxy.md) and [authentication](guides/authentication.md).',
+  Authentication:
+    'For `sojourn serve` only; in code, `authenticate` takes what `bearerAuth` of `sojourn/auth` makes. See [authentication](guides/authentication.md).',
   Sessions: 'How long sessions live, and how many; see [choosing timeouts](guides/choosing-timeouts.md).',
   Streams: 'How answers travel, and what is kept for clients that come back.',
   Limits:
@@ -104,7 +106,11 @@ function takes(rule: SettingRule): string {
     case 'store':
       return '`memory`, or `sqlite:` and the path of a file; in code also a `SessionStore`'
     case 'string':
-      return 'an address'
+      return 'a text'
+    case 'url':
+      return 'a URL'
+    case 'words':
+      return `words such as \`${rule.example}\`, separated by commas`
   }
 }
 

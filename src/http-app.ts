@@ -30,6 +30,11 @@ export interface App {
   /** Tells clients of both eras that tools, prompts or resources changed: on GET streams and on `subscriptions/listen` streams. */
   readonly notify: Announcements
   /**
+   * URL paths beside the endpoint's own that are to be routed to the app: where clients look for its metadata when they have to log in (RFC
+   * 9728). Empty unless `authenticate` is one of `sojourn/auth`. {@link runHttp} routes them itself; the adapters have a `wellKnown` for them.
+   */
+  readonly wellKnownPaths: readonly string[]
+  /**
    * Whether sessions can be opened: not from `close()` on, nor while another process owns the store. What a readiness probe asks: `res.writeHead(app.ready ? 200 : 503).end()`.
    * {@link runHttp} answers probes itself.
    */
@@ -71,6 +76,7 @@ export function httpApp(createServer: CreateServer, options: AppOptions = {}): A
     },
     sessions: manager.sessions,
     notify: manager.notify,
+    wellKnownPaths: manager.wellKnownPaths,
     get ready() {
       return manager.ready
     },

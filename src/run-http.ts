@@ -57,6 +57,7 @@ export async function runHttp(
   const endpoint = new EndpointServer({
     handler: app.node,
     path: listen.path,
+    wellKnownPaths: app.wellKnownPaths,
     healthPath: listen.healthPath,
     readyPath: listen.readyPath,
     ready: () => app.ready,

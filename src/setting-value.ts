@@ -44,6 +44,10 @@ export type SettingRule =
       readonly entry: 'host' | 'origin'
     }
   | { readonly kind: 'string' }
+  /** The URL of a server, to the letter. */
+  | { readonly kind: 'url' }
+  /** Words apart by commas or spaces. */
+  | { readonly kind: 'words'; readonly example: string }
   /** A URL path. */
   | { readonly kind: 'path' }
   /** The name of a file. */
@@ -108,6 +112,13 @@ export function readValue(rule: SettingRule, name: string, text: string): Settin
         'text',
       )
     }
+    case 'words':
+      return check(
+        rule,
+        name,
+        trimmed.split(/[\s,]+/).filter((word) => word !== ''),
+        'text',
+      )
     default:
       return check(rule, name, trimmed, 'text')
   }
@@ -166,6 +177,13 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
       if (value === rule.wildcard) return rule.wildcard
       if (!Array.isArray(value)) throw wrong(rule, name, value, reader)
       return value.map((entry: unknown) => checkEntry(rule, name, entry, reader))
+    case 'words':
+      if (!Array.isArray(value) || value.length === 0) throw wrong(rule, name, value, reader)
+      return value.map(String)
+    case 'url':
+      if (typeof value !== 'string' || !/^https?:\/\/[^\s"\\]+$/.test(value) || !URL.canParse(value))
+        throw wrong(rule, name, value, reader)
+      return value
     case 'string':
     case 'file':
       if (typeof value !== 'string' || value === '') throw wrong(rule, name, value, reader)
@@ -269,6 +287,10 @@ function expectation(rule: SettingRule, value: unknown, reader: Reader): string 
     }
     case 'string':
       return 'a string that is not empty'
+    case 'url':
+      return `a URL such as 'https://mcp.example.com/mcp'`
+    case 'words':
+      return `words such as '${rule.example}', separated by commas`
     case 'path':
       return `a URL path such as '/mcp', without query and fragment`
     case 'file':

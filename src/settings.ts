@@ -20,7 +20,14 @@ import type {
 } from './types.ts'
 
 /** Under which heading help shows a setting. */
-export type SettingGroup = 'Listening' | 'Security' | 'Sessions' | 'Streams' | 'Limits' | 'Command line'
+export type SettingGroup =
+  | 'Listening'
+  | 'Security'
+  | 'Authentication'
+  | 'Sessions'
+  | 'Streams'
+  | 'Limits'
+  | 'Command line'
 
 /** Options that have a flag and an environment variable besides {@link SessionOptions}. */
 type ListenKey =
@@ -34,7 +41,22 @@ type ListenKey =
   | 'headersTimeout'
   | 'maxConnections'
   | 'adminSocket'
-type CommandLineKey = 'authTokens' | 'logLevel' | 'logFormat' | 'live'
+type CommandLineKey = AuthKey | 'logLevel' | 'logFormat' | 'live'
+/** What `sojourn serve` makes `authenticate` of. In code that is `bearerAuth` of `sojourn/auth`. */
+type AuthKey =
+  | 'authTokens'
+  | 'authIssuer'
+  | 'authResource'
+  | 'authScopes'
+  | 'authAudience'
+  | 'authCheck'
+  | 'authJwksUri'
+  | 'authAlgorithms'
+  | 'authIntrospectionUri'
+  | 'authClientId'
+  | 'authClientSecretFile'
+  | 'authClockTolerance'
+  | 'authAllowHttp'
 
 /** The name of a setting, as in code. */
 export type SettingKey = keyof SessionOptions | ListenKey | CommandLineKey
@@ -323,12 +345,54 @@ const sessionRows: Readonly<Record<keyof SessionOptions, Row>> = {
   maxSubscriptionUriSize: bytes('Limits', '2KiB', 'longest URI of a subscription'),
 }
 
+function url(description: string): Row {
+  return { group: 'Authentication', description, rule: { kind: 'url' }, default: undefined }
+}
+
+function words(example: string, description: string): Row {
+  return { group: 'Authentication', description, rule: { kind: 'words', example }, default: [] }
+}
+
 const commandLineRows: Readonly<Record<CommandLineKey, Row>> = {
-  authTokens: text(
-    'Security',
+  authIssuer: url('authorization server whose access tokens are taken: its issuer, to the letter'),
+  authResource: url('URL of the endpoint as clients have it; tokens must be issued for it'),
+  authScopes: words('mcp,files', 'scopes that every request needs; without them 403 insufficient_scope'),
+  authAudience: words(
+    'https://mcp.example.com/mcp',
+    'what tokens name as aud, where that is not the resource',
+  ),
+  authCheck: choice(
+    'Authentication',
+    ['jwt', 'introspection'],
+    'how tokens are checked: by their signature, or by asking the issuer',
+  ),
+  authJwksUri: url('keys of the issuer, where its metadata does not name them'),
+  authAlgorithms: words(
+    'RS256,ES256',
+    'signature algorithms that are taken; any with a public key by default',
+  ),
+  authIntrospectionUri: url('introspection endpoint, where the metadata of the issuer does not name it'),
+  authClientId: text(
+    'Authentication',
+    'string',
+    undefined,
+    'who this server is to the issuer, to introspect',
+  ),
+  authClientSecretFile: text(
+    'Authentication',
     'file',
     undefined,
-    'JSON file: bearer token → issuer, subject, client, scopes',
+    'file with its secret; or the secret itself as SOJOURN_AUTH_CLIENT_SECRET',
+  ),
+  authClockTolerance: duration('Authentication', '5s', 'how far the clock of the issuer may be off', {
+    zero: true,
+  }),
+  authAllowHttp: boolean('Authentication', 'take plain http beyond this machine, in a closed network'),
+  authTokens: text(
+    'Authentication',
+    'file',
+    undefined,
+    'without an issuer, a JSON file: bearer token → issuer, subject, client, scopes',
   ),
   logLevel: choice('Command line', ['info', 'debug', 'warn', 'error', 'silent'], 'how much is logged'),
   logFormat: choice(
@@ -455,6 +519,7 @@ const SLEEP_WITH_STORE = 10 * 60_000
  */
 export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): void {
   checkListening(found)
+  checkAuthentication(found)
   const stateless = found.get('stateless')
   if (stateless?.value === true) {
     for (const [key, reason] of Object.entries(NEEDING_SESSIONS)) {
@@ -486,6 +551,55 @@ function checkStored(found: ReadonlyMap<SettingKey, FoundSetting>): void {
   throw new RangeError(
     `${durability.name} needs a store: ${store.name} is 'memory', which keeps nothing that could be durable. Set ${store.name}, to 'sqlite:./sessions.db' for one, or leave ${durability.name} out`,
   )
+}
+
+/** Settings that say nothing without an issuer, and those that only one of the ways to check a token needs. */
+const NEEDING_ISSUER = [
+  ...(['authResource', 'authScopes', 'authAudience', 'authCheck', 'authClockTolerance'] as const),
+  ...(['authAllowHttp'] as const),
+] as const
+const NEEDING_JWT = ['authJwksUri', 'authAlgorithms'] as const
+const NEEDING_INTROSPECTION = ['authIntrospectionUri', 'authClientId', 'authClientSecretFile'] as const
+
+function checkAuthentication(found: ReadonlyMap<SettingKey, FoundSetting>): void {
+  const given = (key: SettingKey): FoundSetting | undefined => {
+    const one = found.get(key)
+    return one === undefined || one.origin === 'default' ? undefined : one
+  }
+  const nameOf = (key: SettingKey): string => found.get(key)?.name ?? key
+  const issuer = given('authIssuer')
+  if (issuer === undefined) {
+    for (const key of [...NEEDING_ISSUER, ...NEEDING_JWT, ...NEEDING_INTROSPECTION]) {
+      const other = given(key)
+      if (other === undefined) continue
+      throw new RangeError(
+        `${other.name} needs ${nameOf('authIssuer')}, such as 'https://auth.example.com': without it no access token is checked. Set that, or leave this out`,
+      )
+    }
+    return
+  }
+  const file = given('authTokens')
+  if (file !== undefined)
+    throw new RangeError(
+      `${issuer.name} and ${file.name} exclude each other: tokens come from the issuer, or stand in the file. Leave one out`,
+    )
+  if (given('authResource') === undefined)
+    throw new RangeError(
+      `${issuer.name} needs ${nameOf('authResource')}: the URL of this endpoint as clients have it, such as 'https://mcp.example.com/mcp'. Without it tokens for other servers would be taken`,
+    )
+  const introspects = found.get('authCheck')?.value === 'introspection'
+  for (const key of introspects ? NEEDING_JWT : NEEDING_INTROSPECTION) {
+    const other = given(key)
+    if (other === undefined) continue
+    const way = introspects ? 'jwt' : 'introspection'
+    throw new RangeError(
+      `${other.name} needs ${nameOf('authCheck')} '${way}': it says nothing where tokens are checked ${introspects ? 'by asking their issuer' : 'by their signature'}. Set that, or leave this out`,
+    )
+  }
+  if (introspects && given('authClientId') === undefined)
+    throw new RangeError(
+      `${nameOf('authCheck')} 'introspection' needs ${nameOf('authClientId')}: the issuer answers only to who it knows`,
+    )
 }
 
 function checkPooled(found: ReadonlyMap<SettingKey, FoundSetting>): void {

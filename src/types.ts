@@ -1,6 +1,7 @@
 /** The contract: every public type a user of this package meets, documented here once. */
 
 import type { Clock } from './clock.ts'
+import type { Log } from './logging.ts'
 import type { SessionStore } from './store/session-store.ts'
 import type { EventLog } from './stream/event-log.ts'
 
@@ -203,9 +204,25 @@ export type CreateServer = (context: ServerContext) => McpServerLike | Promise<M
  * request, or a Web `Response` (401, 403) to refuse; a `Response` is sent as it is. SDK v2's `requireBearerAuth(…)` fits. A throw is
  * answered with 500 and logged.
  */
-export type Authenticate = (
-  request: Request,
-) => AuthInfo | Response | undefined | Promise<AuthInfo | Response | undefined>
+export interface Authenticate {
+  (request: Request): AuthInfo | Response | undefined | Promise<AuthInfo | Response | undefined>
+  /** What the app serves about itself for clients to log in; what `bearerAuth` of `sojourn/auth` makes has it. */
+  readonly protectedResource?: ProtectedResource
+}
+
+/** Metadata of the endpoint as a protected resource (RFC 9728), which the app serves beside it to everybody, browsers of any origin included. */
+export interface ProtectedResource {
+  /** URL paths under which it is served: at the well-known place before the path of the resource, and at the root. */
+  readonly paths: readonly string[]
+  /** Where it is, for challenges. */
+  readonly metadataUrl: string
+  /** The document. */
+  readonly metadata: Readonly<Record<string, string | readonly string[]>>
+  /** Scopes without which no request is let in. */
+  readonly requiredScopes: readonly string[]
+  /** @internal Called by each app that is made with it. */
+  attach?(host: { readonly log: Log; readonly clock: Clock }): void
+}
 
 /** Names who owns a session: a string that stays the same when the token is refreshed; `undefined` means anonymous. */
 export type PrincipalOf = (authInfo: AuthInfo, request: Request) => string | undefined

@@ -3,6 +3,8 @@
 import { OAuthError, OAuthErrorCode, requireBearerAuth } from '@modelcontextprotocol/server'
 import express from 'express'
 import { httpApp, runHttp } from 'sojourn'
+import { bearerAuth } from 'sojourn/auth'
+import { mcpExpress } from 'sojourn/express'
 import type { AuthInfo, Authenticate, CreateServer } from 'sojourn'
 
 /** The claims of a token whose signature, expiry and audience were found good; undefined for any other. */
@@ -10,6 +12,36 @@ declare function verify(
   token: string,
 ): Promise<{ iss: string; sub: string; client_id: string; scope: string; exp: number } | undefined>
 declare const createServer: CreateServer
+
+export async function byIssuer(): Promise<void> {
+  // #region issuer
+  const authenticate = bearerAuth({
+    issuer: 'https://auth.example.com',
+    resource: 'https://mcp.example.com/mcp',
+    requiredScopes: ['mcp'],
+  })
+  await runHttp(createServer, { authenticate, host: '0.0.0.0', allowedHosts: ['mcp.example.com'] })
+  // #endregion issuer
+}
+
+export function byIntrospection(clientSecret: string): void {
+  // #region introspection
+  bearerAuth({
+    issuer: 'https://auth.example.com',
+    resource: 'https://mcp.example.com/mcp',
+    introspection: { clientId: 'mcp-server', clientSecret },
+  })
+  // #endregion introspection
+}
+
+export function mounted(authenticate: Authenticate): void {
+  // #region mounted
+  const mcp = mcpExpress(createServer, { authenticate })
+  const server = express()
+  server.use(mcp.wellKnown) // before whatever else asks for a token
+  server.all('/mcp', mcp)
+  // #endregion mounted
+}
 
 export async function byHook(): Promise<void> {
   // #region hook

@@ -5,13 +5,18 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { decodeJson } from '../http/body.ts'
 import type { App } from '../http-app.ts'
 import type { AppOptions, CreateServer } from '../types.ts'
-import { appOf } from './mounted.ts'
+import { appOf, isWellKnown } from './mounted.ts'
 
 /** The endpoint, for `server.all(path, …)` or `server.use(path, …)`; it answers every request that reaches it. */
 export interface McpExpressHandler {
   (req: IncomingMessage, res: ServerResponse): void
   /** The app behind it: its sessions, and `close()`. */
   readonly app: App
+  /**
+   * Answers at `app.wellKnownPaths`, and leaves everything else to what comes after it: `server.use(handler.wellKnown)`, before whatever asks
+   * for a token.
+   */
+  readonly wellKnown: (req: IncomingMessage, res: ServerResponse, next: () => void) => void
 }
 
 /**
@@ -44,5 +49,10 @@ export function mcpExpress(given: App | CreateServer, options?: AppOptions): Mcp
     }
     app.node(req, res)
   }
-  return Object.assign(handler, { app })
+  const wellKnown = (req: IncomingMessage, res: ServerResponse, next: () => void): void => {
+    const { originalUrl } = req as { originalUrl?: string }
+    if (isWellKnown(app, originalUrl ?? req.url)) app.node(req, res)
+    else next()
+  }
+  return Object.assign(handler, { app, wellKnown })
 }

@@ -10,6 +10,8 @@ import { appOf } from './mounted.ts'
 export type McpFastifyPlugin = FastifyPluginCallback & {
   /** The app behind it: its sessions, and `close()`. */
   readonly app: App
+  /** Answers at `app.wellKnownPaths`; to be registered without a prefix: `server.register(plugin.wellKnown)`. */
+  readonly wellKnown: FastifyPluginCallback
 }
 
 /**
@@ -42,7 +44,17 @@ export function mcpFastify(given: App | CreateServer, options?: AppOptions): Mcp
     fastify.addHook('preClose', () => app.close({ drain }))
     done()
   }
-  return Object.assign(plugin, { app })
+  const wellKnown: FastifyPluginCallback = (fastify, _options, done) => {
+    for (const path of app.wellKnownPaths) {
+      fastify.route({
+        url: path,
+        method: ['GET', 'HEAD', 'OPTIONS'],
+        handler: (request, reply) => serve(app, request, reply),
+      })
+    }
+    done()
+  }
+  return Object.assign(plugin, { app, wellKnown })
 }
 
 const DRAIN_TIMEOUT = '30s'

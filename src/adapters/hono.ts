@@ -1,6 +1,6 @@
 /** `sojourn/hono`: the endpoint as a Hono handler. */
 
-import type { Context, Handler } from 'hono'
+import type { Context, Handler, MiddlewareHandler } from 'hono'
 
 import type { App } from '../http-app.ts'
 import type { AppOptions, AuthInfo, CreateServer } from '../types.ts'
@@ -10,6 +10,8 @@ import { appOf } from './mounted.ts'
 export type McpHonoHandler = Handler & {
   /** The app behind it: its sessions, and `close()`. */
   readonly app: App
+  /** Answers at `app.wellKnownPaths`, and leaves everything else to what comes after it: `hono.use(handler.wellKnown)`. */
+  readonly wellKnown: MiddlewareHandler
 }
 
 /**
@@ -36,7 +38,9 @@ export function mcpHono(given: App | CreateServer, options?: AppOptions): McpHon
     fetch(c.req.raw.bodyUsed ? await unread(c) : c.req.raw, {
       authInfo: c.get('auth') as AuthInfo | undefined,
     })
-  return Object.assign(handler, { app })
+  const wellKnown: MiddlewareHandler = async (c, next) =>
+    app.wellKnownPaths.includes(new URL(c.req.url).pathname) ? fetch(c.req.raw) : await next()
+  return Object.assign(handler, { app, wellKnown })
 }
 
 /** The request once more, with the body that Hono kept when a middleware read it. */

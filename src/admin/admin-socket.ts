@@ -15,7 +15,7 @@ import { messageOf } from '../errors.ts'
 import { isTaken, LONGEST_SOCKET_NAME, startListening } from '../http/listen.ts'
 import type { Log } from '../logging.ts'
 import type { SessionHandle, Sessions } from '../session/sessions.ts'
-import { detailsOf, infoOf } from './session-info.ts'
+import { detailsOf, infoOf, type SessionInfo } from './session-info.ts'
 
 /** What turns the socket off. */
 const NONE = 'none'
@@ -145,6 +145,9 @@ export class AdminSocket {
       if (collection !== 'sessions' || rest.length > 0)
         return answer(response, 404, { error: 'no such page' })
       if (request.method === 'GET' && name === undefined) return await this.#list(response)
+      const principal = searchParams.get('principal')
+      if (request.method === 'DELETE' && name === undefined && principal !== null && principal !== '')
+        return answer(response, 200, await this.#endPrincipal(principal))
       if (name === undefined || name === '' || (request.method !== 'GET' && request.method !== 'DELETE'))
         return answer(response, 405, { error: 'GET and DELETE only' })
       const found = this.#find(decodeURIComponent(name))
@@ -162,6 +165,20 @@ export class AdminSocket {
       if (response.headersSent) response.destroy()
       else answer(response, error instanceof URIError ? 400 : 500, { error: messageOf(error) })
     }
+  }
+
+  async #endPrincipal(principal: string): Promise<SessionInfo[]> {
+    const { sessions } = this.#options
+    // Told as they were before: what is over has no clock and no client any more.
+    const before = new Map(
+      sessions
+        .list()
+        .filter((handle) => handle.principal === principal)
+        .map((handle) => [handle.id, infoOf(handle)]),
+    )
+    const ended = sessions.closePrincipal(principal)
+    await Promise.all(ended.map((handle) => handle.ended))
+    return ended.map((handle) => before.get(handle.id) ?? infoOf(handle))
   }
 
   /** One line of JSON per session. */

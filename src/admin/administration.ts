@@ -29,6 +29,8 @@ export interface Administration {
   show(name: string, withData: boolean): Promise<SessionDetails>
   /** Ends it. @throws as {@link Administration.show} */
   end(name: string): Promise<SessionInfo>
+  /** Ends everything of a principal, in a running server its calls as well; the sessions that it had. */
+  endPrincipal(principal: string): Promise<SessionInfo[]>
   close(): void
 }
 
@@ -83,6 +85,17 @@ class RunningServer implements Administration {
     return (await this.#one('DELETE', name, '')) as SessionInfo
   }
 
+  async endPrincipal(principal: string): Promise<SessionInfo[]> {
+    const { status, text } = await ask(
+      this.#socket,
+      'DELETE',
+      `/sessions?principal=${encodeURIComponent(principal)}`,
+    )
+    const body = JSON.parse(text) as SessionInfo[] | { error?: string }
+    if (status === 200 && Array.isArray(body)) return body
+    throw new SojournError('request-failed', `The server failed: ${(body as { error?: string }).error}`)
+  }
+
   close(): void {}
 
   async #one(method: string, name: string, query: string): Promise<unknown> {
@@ -119,6 +132,14 @@ class StoppedServer implements Administration {
     const stored = this.#find(name)
     this.#file.delete(stored.key)
     return infoOfStored(stored, this.#file.aliveAt)
+  }
+
+  async endPrincipal(principal: string): Promise<SessionInfo[]> {
+    const owned = [...this.#file.sessions()]
+      .map((stored) => ({ key: stored.key, info: infoOfStored(stored, this.#file.aliveAt) }))
+      .filter(({ info }) => info.principal === principal)
+    for (const { key } of owned) this.#file.delete(key)
+    return owned.map(({ info }) => info)
   }
 
   close(): void {

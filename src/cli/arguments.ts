@@ -11,6 +11,9 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
+/** What is asked of a setting here. */
+export type FlagWithValue = Pick<Setting, 'flag' | 'rule'>
+
 /** What a command was given. */
 export interface ParsedArguments {
   readonly positionals: readonly string[]
@@ -32,10 +35,10 @@ export function parseArguments(
   command: string,
   args: readonly string[],
   switches: readonly string[],
-  taken: readonly Setting[] = settings,
+  taken: readonly FlagWithValue[] = settings,
 ): ParsedArguments {
   const byFlag = new Map(taken.map((setting) => [setting.flag, setting]))
-  const takesValue = ({ rule }: Setting): boolean => rule.kind !== 'boolean'
+  const takesValue = ({ rule }: FlagWithValue): boolean => rule.kind !== 'boolean'
   const { tokens } = parseArgs({
     args: [...args],
     // Not strict: Node's own errors know neither the settings nor what was probably meant.
@@ -79,7 +82,7 @@ export function parseArguments(
   return { positionals, flags, switches: seen }
 }
 
-function valueOf({ flag, rule }: Setting, value: string | undefined, inline: boolean): string {
+function valueOf({ flag, rule }: FlagWithValue, value: string | undefined, inline: boolean): string {
   // `--host --port 80` forgot the host; `--port -1` is a wrong number, and told so by its check.
   const forgotten = value === undefined || (!inline && /^-\D/.test(value))
   if (forgotten) {
@@ -92,7 +95,7 @@ function valueOf({ flag, rule }: Setting, value: string | undefined, inline: boo
 }
 
 /** A list may be given in several flags; of anything else the last one counts. */
-function joined({ rule }: Setting, before: string | undefined, value: string): string {
+function joined({ rule }: FlagWithValue, before: string | undefined, value: string): string {
   return rule.kind === 'list' && before !== undefined ? `${before},${value}` : value
 }
 

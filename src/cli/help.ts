@@ -59,6 +59,8 @@ export function sessionsHelp(style: Style): string {
   sojourn sessions list [flags]             every session: who, which client, its state, and when it ends
   sojourn sessions show <session> [flags]   everything about one
   sojourn sessions close <session> [flags]  ends one
+  sojourn sessions close --principal PRINCIPAL [flags]
+                                            ends all that somebody has, calls and streams included
 
   <session> is the 8 characters that logs and the list show of it. Of a session's id no more is ever printed: whoever
   has the whole may use the session.
@@ -102,6 +104,6 @@ function placeholder({ rule }: Setting): string {
     case 'list':
       return ` ${rule.entry.toUpperCase()},…|${rule.wildcard}`
     default:
-      return ` ${{ duration: 'DURATION', bytes: 'SIZE', rate: 'RATE', share: 'PERCENT|SIZE', integer: 'NUMBER', string: 'ADDRESS', path: 'PATH', file: 'FILE', store: 'memory|sqlite:FILE' }[rule.kind]}`
+      return ` ${{ duration: 'DURATION', bytes: 'SIZE', rate: 'RATE', share: 'PERCENT|SIZE', integer: 'NUMBER', string: 'TEXT', url: 'URL', words: 'WORD,…', path: 'PATH', file: 'FILE', store: 'memory|sqlite:FILE' }[rule.kind]}`
   }
 }

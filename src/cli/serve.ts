@@ -1,12 +1,12 @@
 /** `sojourn serve`: loads a module, listens, logs what happens, stops when told. */
 
 import { didYouMean } from '../did-you-mean.ts'
-import { authenticateBearer, readBearerTokens } from '../http/bearer-tokens.ts'
+import { createLog, type LogFields } from '../logging.ts'
 import { runHttp } from '../run-http.ts'
 import { foldResponseMode, settings } from '../settings.ts'
 import type { FoundSetting, SettingKey } from '../settings.ts'
-import type { LogFields } from '../logging.ts'
 import type { Logger, RunHttpOptions } from '../types.ts'
+import { authenticateFrom, CLIENT_SECRET_VARIABLE } from './auth-settings.ts'
 import { elapsed, logEvents, plural } from './event-log-lines.ts'
 import { canShowLive, LiveView } from './live.ts'
 import { loadServer } from './load-server.ts'
@@ -32,8 +32,7 @@ export async function serve(module: string, found: ReadonlyMap<SettingKey, Found
   const log = loggerTo(output)
   warnOfUnknownVariables(output)
 
-  const tokenFile = valueOf('authTokens')
-  const authenticate = tokenFile === undefined ? undefined : authenticateBearer(readBearerTokens(tokenFile))
+  const authenticate = await authenticateFrom(found, process.env, createLog(log))
   // A promise that the author's code forgot costs that call, not the sessions of everyone else.
   process.on('unhandledRejection', (reason) =>
     log.error('a promise of the server module was rejected, and nobody handled it', { error: reason }),
@@ -115,7 +114,7 @@ function givenOptions(found: ReadonlyMap<SettingKey, FoundSetting>): RunHttpOpti
 }
 
 function warnOfUnknownVariables(output: LogOutput): void {
-  const known = settings.flatMap(({ env }) => env)
+  const known = [...settings.flatMap(({ env }) => env), CLIENT_SECRET_VARIABLE]
   for (const name of Object.keys(process.env)) {
     if (!name.startsWith('SOJOURN_') || known.includes(name)) continue
     output.write({

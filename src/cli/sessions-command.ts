@@ -8,7 +8,7 @@ import { didYouMean } from '../did-you-mean.ts'
 import { formatByteSize } from '../duration.ts'
 import { messageOf } from '../errors.ts'
 import { findSettings, settings } from '../settings.ts'
-import { parseArguments, UsageError } from './arguments.ts'
+import { type FlagWithValue, parseArguments, UsageError } from './arguments.ts'
 import { elapsed, plural } from './event-log-lines.ts'
 import { sessionsHelp } from './help.ts'
 import { textWidth } from './live-view.ts'
@@ -20,6 +20,9 @@ type Action = (typeof ACTIONS)[number]
 
 /** The settings that say whose sessions. */
 const WHERE = settings.filter(({ key }) => key === 'store' || key === 'adminSocket')
+
+/** Whose sessions `close` ends, instead of one. */
+const PRINCIPAL: FlagWithValue = { flag: 'principal', rule: { kind: 'string' } }
 
 /** Where a command writes. */
 export interface CommandOutput {
@@ -39,7 +42,7 @@ export async function sessionsCommand(args: readonly string[], output: CommandOu
     'sojourn sessions',
     labelsApart(args),
     ['help', 'json', 'data'],
-    WHERE,
+    [...WHERE, PRINCIPAL],
   )
   if (switches.has('help')) return output.print(sessionsHelp(output.style))
   const [action, name, extra] = positionals
@@ -48,7 +51,12 @@ export async function sessionsCommand(args: readonly string[], output: CommandOu
     throw new UsageError(
       `sessions ${action} takes ${action === 'list' ? 'only flags' : 'one session'}, but got ${action === 'list' ? name : `${name} and ${extra}`}.`,
     )
-  if (action !== 'list' && name === undefined)
+  const { principal } = flags
+  if (principal !== undefined && (action !== 'close' || name !== undefined || principal === ''))
+    throw new UsageError(
+      'sessions close takes either one session or --principal PRINCIPAL, as `sojourn sessions list` shows it; no other command takes a principal.',
+    )
+  if (action !== 'list' && name === undefined && principal === undefined)
     throw new UsageError(
       `sessions ${action} needs a session: the 8 characters that \`sojourn sessions list\` shows of it.`,
     )
@@ -57,7 +65,8 @@ export async function sessionsCommand(args: readonly string[], output: CommandOu
 
   const administration = await administer(placeFrom(flags))
   try {
-    await run(action, name ?? '', administration, switches, output)
+    if (principal !== undefined) await closePrincipal(principal, administration, switches.has('json'), output)
+    else await run(action, name ?? '', administration, switches, output)
   } finally {
     for (const warning of administration.warnings) output.warn(`sojourn: ${warning}\n`)
     administration.close()
@@ -90,6 +99,21 @@ async function run(
       output.print(json ? `${JSON.stringify(ended, null, 2)}\n` : `closed ${ended.session}\n`)
     }
   }
+}
+
+async function closePrincipal(
+  principal: string,
+  administration: Administration,
+  json: boolean,
+  output: CommandOutput,
+): Promise<void> {
+  const ended = await administration.endPrincipal(principal)
+  if (json) output.print(`${JSON.stringify(ended, null, 2)}\n`)
+  else for (const { session } of ended) output.print(`closed ${session}\n`)
+  if (ended.length === 0)
+    output.warn(
+      `sojourn: the principal ${harmless(principal, 100)} has no session ${administration.subject}\n`,
+    )
 }
 
 /** A label may begin with a dash, as one in 64 does; no flag of this command looks like one. */

@@ -16,6 +16,8 @@ export interface EndpointServerOptions {
   readonly handler: (req: IncomingMessage, res: ServerResponse) => void
   /** The path of the endpoint; all others but those of probes are answered with 404. */
   readonly path: string
+  /** Further paths that the handler answers. */
+  readonly wellKnownPaths: readonly string[]
   /** Where it is told that the process lives. As for the next: the endpoint's own path is the endpoint's. */
   readonly healthPath: string
   /** Where it is told whether the endpoint takes new clients. */
@@ -164,7 +166,8 @@ export class EndpointServer {
   #serve(req: IncomingMessage, res: ServerResponse): void {
     this.#latest.set(req.socket, res)
     if (this.#stopping) res.setHeader('Connection', 'close')
-    switch (parseTarget(req.url ?? '')?.path) {
+    const path = parseTarget(req.url ?? '')?.path
+    switch (path) {
       case this.#options.path:
         return this.#options.handler(req, res)
       case this.#options.healthPath:
@@ -172,6 +175,8 @@ export class EndpointServer {
       case this.#options.readyPath:
         return answerProbe(req, res, this.#options.ready())
     }
+    if (path !== undefined && this.#options.wellKnownPaths.includes(path))
+      return this.#options.handler(req, res)
     const exchange = new NodeExchange(req, res, { clock: this.#options.clock, trustedProxies: 0 })
     exchange.respond(
       404,

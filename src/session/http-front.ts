@@ -9,6 +9,7 @@ import { type ModernPost, decideEra } from '../http/era.ts'
 import type { BodyResult, Exchange } from '../http/exchange.ts'
 import { Guard } from '../http/guard.ts'
 import { parseTarget } from '../http/headers.ts'
+import { ResourceMetadata } from '../http/resource-metadata.ts'
 import { responseHeaders } from '../http/response-headers.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { type ParsedMessage, parseMessages } from '../jsonrpc/message.ts'
@@ -60,6 +61,7 @@ export class HttpFront {
   readonly #guard: Guard
   readonly #cors: Cors | undefined
   readonly #principals: Principals
+  readonly #metadata: ResourceMetadata | undefined
 
   /** @throws RangeError for hosts and origins that are none */
   constructor(options: ResolvedOptions, log: Log, clock: Clock) {
@@ -72,10 +74,15 @@ export class HttpFront {
         ? new Cors(options.corsOrigins)
         : undefined
     this.#principals = new Principals(options.principal, log)
+    const resource = options.authenticate?.protectedResource
+    resource?.attach?.({ log, clock })
+    this.#metadata = resource === undefined ? undefined : new ResourceMetadata(resource)
   }
 
   /** Steps 1 to 3: method and target, host and origin, CORS. A preflight is answered here. */
   admit(exchange: Exchange): Checked<undefined> {
+    // Public, and for pages of any origin: none of the checks below is about it.
+    if (this.#metadata?.answer(exchange) === true) return ANSWERED
     const { method } = exchange
     const origin = exchange.header('origin')
     const cors = this.#cors
@@ -112,7 +119,7 @@ export class HttpFront {
       )
       if (headers === undefined) return refused(METHOD_NOT_ALLOWED)
       exchange.respond(204, headers, '')
-      return { kind: 'answered' }
+      return ANSWERED
     }
     const headers = cors?.headers(origin)
     if (headers !== undefined) exchange.commonHeaders = { ...exchange.commonHeaders, ...headers }
@@ -303,6 +310,7 @@ export class HttpFront {
 }
 
 const PASSED: Checked<undefined> = { kind: 'pass', value: undefined }
+const ANSWERED: Checked<undefined> = { kind: 'answered' }
 const ANONYMOUS: Checked<Caller> = {
   kind: 'pass',
   value: { authInfo: undefined, principal: undefined, since: 0 },

@@ -349,6 +349,11 @@ export class StreamableHTTPSessionManager {
     })
   }
 
+  /** URL paths beside the endpoint's own that it answers: those of its metadata, where `authenticate` has some. */
+  get wellKnownPaths(): readonly string[] {
+    return this.#runtime.options.authenticate?.protectedResource?.paths ?? []
+  }
+
   /** Whether sessions can be opened: not from `close()` on. What `/ready` tells, for those with an HTTP server of their own. */
   get ready(): boolean {
     return this.#shutdown.state === 'serving' && (this.#persistence?.state ?? 'ready') === 'ready'
