@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest'
 
+import { VirtualClock } from '../support/virtual-clock.ts'
 import { connect, probeClient, type ProbeClientOptions, rejection } from './probe-client.ts'
 import type { Generation } from './probe-server.ts'
 import { serveProbe } from './serve-probe.ts'
@@ -17,7 +18,12 @@ describe.each(CLIENTS)('%s', (_, generation, options) => {
     const { url, served, requests, answered } = await serveProbe(
       'v1',
       { echo: ({ input }) => input },
-      { openRatePerAddress: '1/s', openBurstPerAddress: 1, trustedProxies: 1 },
+      {
+        clock: new VirtualClock(),
+        openRatePerAddress: '1/m',
+        openBurstPerAddress: 1,
+        trustedProxies: 1,
+      },
     )
     const headers = { 'X-Forwarded-For': '203.0.113.7' }
     const first = await connect(generation, url, { ...options, headers })
@@ -34,8 +40,7 @@ describe.each(CLIENTS)('%s', (_, generation, options) => {
     expect(served.app.sessions.size).toBe(1)
     // The one before is not concerned.
     expect(await first.call('echo', 'two')).toBe('two')
-    // Retry-After is whole seconds, and here one.
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await served.clock.advance(60_000)
     const second = await connect(generation, url, { ...options, headers })
     expect(await second.call('echo', 'three')).toBe('three')
   })

@@ -11,6 +11,7 @@ import { chaos as r8 } from './r8.ts'
 import { chaos as r9 } from './r9.ts'
 import { chaos as r10 } from './r10.ts'
 import { chaos as r15 } from './r15.ts'
+import { chaos as r17 } from './r17.ts'
 import { chaos as r18 } from './r18.ts'
 import { chaos as r19 } from './r19.ts'
 import { chaos as r20 } from './r20.ts'
@@ -18,4 +19,22 @@ import { chaos as r21 } from './r21.ts'
 import { chaos as r23 } from './r23.ts'
 import { chaos as r24 } from './r24.ts'
 
-export const tests: readonly Chaos[] = [r2, r3, r4, r5, r6, r7, r8, r9, r10, r15, r18, r19, r20, r21, r23, r24]
+export const tests: readonly Chaos[] = [
+  r2,
+  r3,
+  r4,
+  r5,
+  r6,
+  r7,
+  r8,
+  r9,
+  r10,
+  r15,
+  r17,
+  r18,
+  r19,
+  r20,
+  r21,
+  r23,
+  r24,
+]
