@@ -36,6 +36,10 @@ export class RunningRequest {
   announced = false
   /** Whether its answer is there and only waits for what it changed to be kept. */
   answered = false
+  /** @internal Whether it is in flight: the list's, as are the links. */
+  running = false
+  /** @internal */ older: RunningRequest | undefined
+  /** @internal */ newer: RunningRequest | undefined
   readonly #hold: Hold | undefined
 
   constructor(
@@ -66,10 +70,17 @@ export class RunningRequest {
   }
 }
 
-/** The running requests of one session. A request leaves by {@link RunningRequests.settle}, once. */
+/**
+ * The running requests of one session, oldest first. A request leaves by {@link RunningRequests.settle}, once.
+ *
+ * A list through the requests themselves: a map makes a new table with nearly every call, and V8's young collections keep what an old
+ * table leads to. Finding one takes at most `maxRequestsPerSession` steps, and mostly one.
+ */
 export class RunningRequests {
-  readonly #running = new Map<number, RunningRequest>()
   readonly #onSettled: (request: RunningRequest, outcome: RequestOutcome) => void
+  #oldest: RunningRequest | undefined
+  #newest: RunningRequest | undefined
+  #size = 0
   #lastPrivateId = 0
 
   constructor(onSettled: (request: RunningRequest, outcome: RequestOutcome) => void) {
@@ -78,7 +89,7 @@ export class RunningRequests {
 
   /** How many are in flight. */
   get size(): number {
-    return this.#running.size
+    return this.#size
   }
 
   /** A private id that no request of this session had. */
@@ -89,36 +100,52 @@ export class RunningRequests {
 
   /** Registers a request. */
   add(request: RunningRequest): void {
-    this.#running.set(request.privateId, request)
+    request.running = true
+    request.older = this.#newest
+    if (this.#newest === undefined) this.#oldest = request
+    else this.#newest.newer = request
+    this.#newest = request
+    this.#size += 1
   }
 
   /** The request an instance means by a private id. */
   get(privateId: RequestId): RunningRequest | undefined {
-    return typeof privateId === 'number' ? this.#running.get(privateId) : undefined
+    let request = this.#newest
+    while (request !== undefined && request.privateId !== privateId) request = request.older
+    return request
   }
 
   /** The newest request that the client gave this id: `notifications/cancelled` means that one. */
   newest(id: RequestId): RunningRequest | undefined {
-    let found: RunningRequest | undefined
-    for (const request of this.#running.values()) if (request.id === id) found = request
-    return found
+    let request = this.#newest
+    while (request !== undefined && request.id !== id) request = request.older
+    return request
   }
 
   /** The only running request, if there is exactly one. */
   only(): RunningRequest | undefined {
-    if (this.#running.size !== 1) return undefined
-    for (const request of this.#running.values()) return request
-    return undefined
+    return this.#size === 1 ? this.#newest : undefined
   }
 
   /** All of them, oldest first. */
   all(): RunningRequest[] {
-    return [...this.#running.values()]
+    const all: RunningRequest[] = []
+    for (let request = this.#oldest; request !== undefined; request = request.newer) all.push(request)
+    return all
   }
 
   /** Takes a request out, whatever became of it. Returns false when it was settled before: answers after that are dropped. */
   settle(request: RunningRequest, outcome: RequestOutcome): boolean {
-    if (!this.#running.delete(request.privateId)) return false
+    if (!request.running) return false
+    request.running = false
+    const { older, newer } = request
+    if (older === undefined) this.#oldest = newer
+    else older.newer = newer
+    if (newer === undefined) this.#newest = older
+    else newer.older = older
+    request.older = undefined
+    request.newer = undefined
+    this.#size -= 1
     this.#onSettled(request, outcome)
     return true
   }

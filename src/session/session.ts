@@ -526,7 +526,7 @@ export class Session implements TransportHost, IdleClockOwner {
    * without `changes` there is nothing but the use itself.
    */
   settle(request: RunningRequest, response: JsonRpcResponse, changes = true): void {
-    if (request.answered || this.requests.get(request.privateId) !== request) return
+    if (request.answered || !request.running) return
     if (!('error' in response)) this.#remember(request)
     const { keeper } = this.runtime
     const kept = changes ? keeper?.commit(this) : keeper?.expectUse(this)
