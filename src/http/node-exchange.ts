@@ -116,21 +116,20 @@ export class NodeExchange implements Exchange {
   }
 
   get request(): Request {
-    this.#request ??= lazyRequest({
-      method: this.method,
-      target: this.target,
-      headers: this.headers,
-      onAbort: (abort) => {
-        this.#abort = abort
-        if (this.#closed && !this.#responded) abort()
-      },
-    })
+    // Made of the exchange itself: an object literal between the two would be one that V8 may make in the old space.
+    this.#request ??= lazyRequest(this)
     return this.#request
   }
 
   get requestInfo(): RequestInfo {
-    this.#requestInfo ??= lazyRequestInfo({ method: this.method, target: this.target, headers: this.headers })
+    this.#requestInfo ??= lazyRequestInfo(this)
     return this.#requestInfo
+  }
+
+  /** Registers what aborts the signal of {@link NodeExchange.request}. */
+  onAbort(abort: () => void): void {
+    this.#abort = abort
+    if (this.#closed && !this.#responded) abort()
   }
 
   readBody(limit: number, timeout: number): Promise<BodyResult> {

@@ -102,7 +102,8 @@ export class SessionOpener {
           session,
           exchange,
           undefined,
-          [request.id],
+          1,
+          [{ kind: 'request', message: request }],
           false,
           mode === 'sse' ? 'json' : mode,
         ).answer(request, response)
@@ -123,7 +124,10 @@ export class SessionOpener {
     }
     exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
     const hold = session.clock.hold('exchange')
-    new PostAnswer(session, exchange, hold, [request.id], false, mode).answer(request, response)
+    new PostAnswer(session, exchange, hold, 1, [{ kind: 'request', message: request }], false, mode).answer(
+      request,
+      response,
+    )
   }
 
   /** Takes what an attempt costs, whatever becomes of it: it is the attempts that have to be slow. */
