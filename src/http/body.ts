@@ -27,7 +27,9 @@ function decodeUtf8(bytes: Uint8Array): string | undefined {
   // Node's lenient decoder is faster than the strict one, and leaves a mark (U+FFFD) where it replaced something. Only a text that has
   // the mark, rarely sent on purpose, needs the strict look.
   if (typeof Buffer !== 'undefined') {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+    const buffer =
+      bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const text = buffer.toString('utf8')
     if (!text.includes('\ufffd')) return text
   }
   try {
@@ -41,44 +43,39 @@ const EMPTY = new Uint8Array(0)
 /** Where the growing buffer for a body of several chunks begins, in bytes. */
 const FIRST_CAPACITY = 16 * 1024
 
-const TOO_LARGE: BodyResult = { ok: false, failure: 'too-large' }
-const TIMED_OUT: BodyResult = { ok: false, failure: 'timeout' }
-const ABORTED: BodyResult = { ok: false, failure: 'aborted' }
-
 /**
  * Reads the whole body of a Node request. After a failure the stream is paused where it stands and nothing more is read: the caller
- * answers (413, 408) and closes the connection. Never rejects; no listener or timer of it remains.
+ * answers (413, 408) and closes the connection. No listener or timer of it remains.
  *
  * @param limit most bytes; a larger `Content-Length` is refused before anything is read
  * @param timeout milliseconds from now; `Infinity` for no deadline
- * @param onEnd called before the promise settles, with whether the body was read whole
+ * @param onBody called once, later than this returns
  */
 export function collectBody(
   stream: Readable | IncomingMessage,
   limit: number,
   timeout: number,
   clock: Clock,
-  onEnd: (ok: boolean) => void = () => {},
-): Promise<BodyResult> {
+  onBody: (body: BodyResult) => void,
+): void {
   const declared = declaredLength(stream)
-  if (declared !== undefined && declared > limit) {
-    onEnd(false)
-    return Promise.resolve(TOO_LARGE)
-  }
-  const due = clock.now() + timeout
-  return new Promise((resolve) => {
-    // A small body is in the same read from the socket as its head. By the next tick Node has parsed the body in that read (though
-    // not yet marked the message complete): then there is nothing to wait for, and neither listeners nor a timer are needed.
-    process.nextTick(() => {
-      const here = takeComplete(stream, limit, declared)
-      const settle = (result: BodyResult): void => {
-        onEnd(result.ok)
-        resolve(result)
-      }
-      if (here === undefined) void new BodyCollector(stream, limit, declared, due, clock).result.then(settle)
-      else settle(here)
-    })
-  })
+  // A small body is in the same read from the socket as its head. By the next tick Node has parsed the body in that read (though not
+  // yet marked the message complete): then there is nothing to wait for, and neither listeners nor a timer are needed.
+  process.nextTick(takeOrCollect, stream, limit, declared, clock.now() + timeout, clock, onBody)
+}
+
+function takeOrCollect(
+  stream: Readable | IncomingMessage,
+  limit: number,
+  declared: number | undefined,
+  due: number,
+  clock: Clock,
+  onBody: (body: BodyResult) => void,
+): void {
+  const here =
+    declared !== undefined && declared > limit ? 'too-large' : takeComplete(stream, limit, declared)
+  if (here === undefined) new BodyCollector(stream, limit, declared, due, clock, onBody).begin()
+  else onBody(here)
 }
 
 /** The body when it is already here; undefined when it is not. */
@@ -87,16 +84,16 @@ function takeComplete(
   limit: number,
   declared: number | undefined,
 ): BodyResult | undefined {
-  if (stream.readableEnded) return { ok: true, bytes: EMPTY }
-  if (stream.destroyed) return ABORTED
+  if (stream.readableEnded) return EMPTY
+  if (stream.destroyed) return 'aborted'
   if (stream.readableFlowing || stream.readableEncoding !== null) return undefined
-  const complete = stream.readableLength === declared || ('complete' in stream && stream.complete)
-  if (!complete) return undefined
-  if (stream.readableLength > limit) return TOO_LARGE
+  const length = stream.readableLength
+  if (length !== declared && !('complete' in stream && stream.complete)) return undefined
+  if (length > limit) return 'too-large'
   const bytes = stream.read() as Uint8Array | null
   // Lets the stream reach its end: Node's server keeps a request that has not ended until the next one on the connection.
   stream.resume()
-  return { ok: true, bytes: bytes ?? EMPTY }
+  return bytes ?? EMPTY
 }
 
 /**
@@ -148,22 +145,30 @@ export class GrowingBytes {
 
 /** Collects what arrives over time. */
 class BodyCollector {
-  readonly result: Promise<BodyResult>
   readonly #stream: Readable
   readonly #bytes: GrowingBytes
   readonly #due: number
   readonly #clock: Clock
-  #resolve: (result: BodyResult) => void = () => {}
+  readonly #onBody: (body: BodyResult) => void
   #timer: Timer | undefined
 
-  constructor(stream: Readable, limit: number, declared: number | undefined, due: number, clock: Clock) {
+  constructor(
+    stream: Readable,
+    limit: number,
+    declared: number | undefined,
+    due: number,
+    clock: Clock,
+    onBody: (body: BodyResult) => void,
+  ) {
     this.#stream = stream
     this.#bytes = new GrowingBytes(limit, declared)
     this.#due = due
     this.#clock = clock
-    this.result = new Promise((resolve) => {
-      this.#resolve = resolve
-    })
+    this.#onBody = onBody
+  }
+
+  begin(): void {
+    const stream = this.#stream
     stream.on('end', this.#onEnd).on('error', this.#onGone).on('close', this.#onGone)
     stream.on('data', this.#onData)
     // Listening for data starts the flow, except of a stream that middleware has paused.
@@ -173,15 +178,15 @@ class BodyCollector {
 
   readonly #onData = (chunk: Uint8Array | string): void => {
     const bytes = typeof chunk === 'string' ? new TextEncoder().encode(chunk) : chunk
-    if (!this.#bytes.add(bytes)) this.#settle(TOO_LARGE)
+    if (!this.#bytes.add(bytes)) this.#settle('too-large')
   }
 
   readonly #onEnd = (): void => {
-    this.#settle({ ok: true, bytes: this.#bytes.take() })
+    this.#settle(this.#bytes.take())
   }
 
   readonly #onGone = (): void => {
-    this.#settle(ABORTED)
+    this.#settle('aborted')
   }
 
   #arm(): void {
@@ -191,11 +196,11 @@ class BodyCollector {
     this.#timer = this.#clock.setTimer(() => {
       this.#timer = undefined
       if (this.#clock.now() < this.#due) this.#arm()
-      else this.#settle(TIMED_OUT)
+      else this.#settle('timeout')
     }, left)
   }
 
-  #settle(result: BodyResult): void {
+  #settle(body: BodyResult): void {
     const stream = this.#stream
     stream
       .off('data', this.#onData)
@@ -204,11 +209,11 @@ class BodyCollector {
       .off('close', this.#onGone)
     this.#timer?.cancel()
     this.#timer = undefined
-    if (!result.ok) {
+    if (typeof body === 'string') {
       stream.pause()
       this.#bytes.take()
     }
-    this.#resolve(result)
+    this.#onBody(body)
   }
 }
 

@@ -12,6 +12,7 @@ import { isObject } from '../json.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { ParsedMessage } from '../jsonrpc/message.ts'
 import type { JsonRpcNotification, JsonRpcRequest, RequestId } from '../types.ts'
+import type { Exchange } from './exchange.ts'
 
 /** The first revision without handshake and sessions. */
 export const FIRST_MODERN_VERSION = '2026-07-28'
@@ -61,14 +62,14 @@ function isModernVersion(header: string | undefined): boolean {
 export function decideEra(
   body: unknown,
   messages: readonly ParsedMessage[],
-  header: (name: string) => string | undefined,
+  exchange: Pick<Exchange, 'header'>,
 ): EraDecision {
-  const version = header('mcp-protocol-version')
+  const version = exchange.header('mcp-protocol-version')
   if (!isModernVersion(version) && !messages.some(claimsEnvelope)) return LEGACY
-  const method = header('mcp-method')
+  const method = exchange.header('mcp-method')
   const plain = plainlyModern(body, messages, version, method)
   if (plain !== undefined) return { kind: 'modern', post: plain }
-  const name = header('mcp-name')
+  const name = exchange.header('mcp-name')
   const outcome = classifyInboundRequest({
     httpMethod: 'POST',
     body,

@@ -5,10 +5,8 @@ import type { AuthInfo } from '../types.ts'
 /** Why {@link Exchange.readBody} gave no body. */
 export type BodyFailure = 'too-large' | 'timeout' | 'aborted'
 
-/** What {@link Exchange.readBody} resolves to; it never rejects. */
-export type BodyResult =
-  | { readonly ok: true; readonly bytes: Uint8Array }
-  | { readonly ok: false; readonly failure: BodyFailure }
+/** What {@link Exchange.readBody} gives: the bytes, or why there are none. */
+export type BodyResult = Uint8Array | BodyFailure
 
 /** Response header fields, names in the case they are written in; a list is one field line per value (`Set-Cookie`). */
 export type ResponseHeaders = Readonly<Record<string, string | string[]>>
@@ -42,8 +40,11 @@ export interface Exchange {
     readonly headers: Readonly<Record<string, string | string[] | undefined>>
     readonly url: URL
   }
-  /** Reads the whole body, never buffering more than `limit` bytes, giving up `timeout` milliseconds after the call. At most once. */
-  readBody(limit: number, timeout: number): Promise<BodyResult>
+  /**
+   * Reads the whole body, never buffering more than `limit` bytes, giving up `timeout` milliseconds after the call. At most once.
+   * `onBody` is called once, later than this returns; what it throws is nobody's to catch.
+   */
+  readBody(limit: number, timeout: number, onBody: (body: BodyResult) => void): void
 
   /**
    * Until when whoever asked may be answered with what happens later: wall clock in milliseconds since the Unix epoch; undefined for ever.

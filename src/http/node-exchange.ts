@@ -26,16 +26,54 @@ export interface NodeExchangeOptions {
 /** Whether a server is bound to loopback, looked up once per server: the address of a listening server does not change. */
 const loopbackServers = new WeakMap<object, boolean>()
 
-/** The latest response of a connection; others are of requests that a client sent without waiting for their answers. */
-const LATEST: unique symbol = Symbol('sojourn.latest')
+/**
+ * What is known of a connection beyond its requests, noted on it: a weak map costs every garbage collection a look at each of its
+ * entries. One listener per connection, not one per response: adding and removing them costs a call more than its checks do.
+ */
+const CONNECTION: unique symbol = Symbol('sojourn.connection')
 
-/** Whether a connection ends after an answer that is on its way. */
-const ENDING: unique symbol = Symbol('sojourn.ending')
+interface TrackedSocket extends Socket {
+  [CONNECTION]?: Connection
+}
 
-/** What is noted on a connection itself: a weak map costs every garbage collection a look at each of its entries. */
-interface Connection extends Socket {
-  [LATEST]?: ServerResponse
-  [ENDING]?: boolean
+/** The exchanges of one connection that are not over, oldest first: more than one where requests are sent without waiting for answers. */
+class Connection {
+  /** The latest response. */
+  latest: ServerResponse | undefined
+  /** Whether the connection ends after an answer that is on its way. */
+  ending = false
+  #oldest: NodeExchange | undefined
+  #newest: NodeExchange | undefined
+
+  static of(socket: TrackedSocket): Connection {
+    const known = socket[CONNECTION]
+    if (known !== undefined) return known
+    const connection = new Connection()
+    socket[CONNECTION] = connection
+    socket.once('close', () => connection.#closed())
+    return connection
+  }
+
+  add(exchange: NodeExchange): void {
+    exchange.before = this.#newest
+    if (this.#newest === undefined) this.#oldest = exchange
+    else this.#newest.after = exchange
+    this.#newest = exchange
+  }
+
+  remove(exchange: NodeExchange): void {
+    const { before, after } = exchange
+    if (before === undefined) this.#oldest = after
+    else before.after = after
+    if (after === undefined) this.#newest = before
+    else after.before = before
+    exchange.before = undefined
+    exchange.after = undefined
+  }
+
+  #closed(): void {
+    while (this.#oldest !== undefined) this.#oldest.connectionClosed()
+  }
 }
 
 /** One request of Node's HTTP server. */
@@ -52,6 +90,12 @@ export class NodeExchange implements Exchange {
   #request: Request | undefined
   #requestInfo: RequestInfo | undefined
   #abort: (() => void) | undefined
+  #listening = false
+  readonly #connection: Connection
+  /** @internal Links of the connection's list. */
+  before: NodeExchange | undefined
+  /** @internal */ after: NodeExchange | undefined
+  #onBody: ((body: BodyResult) => void) | undefined
   #bodyRead = false
   #responded = false
   #closed = false
@@ -64,15 +108,19 @@ export class NodeExchange implements Exchange {
     // Express strips the mount path from `url` and keeps the whole in `originalUrl`.
     this.target = (req as { originalUrl?: string }).originalUrl ?? req.url ?? '/'
     this.headers = req.headers
-    const connection: Connection = req.socket
-    connection[LATEST] = res
-    res.on('close', this.#onClose)
-    res.on('error', ignore)
+    const { socket } = req
+    const connection = Connection.of(socket)
+    connection.latest = res
+    this.#connection = connection
     // Middleware may have waited while the client left: 'close' is told only once.
-    if (res.closed || req.socket.destroyed) this.#closed = true
+    if (res.closed || socket.destroyed) this.#closed = true
     // Node drops what comes behind an answer that says the connection closes: what cannot be answered must not be done (RFC 9112 §9.6).
-    else if (connection[ENDING] === true) this.#closed = true
-    else if (res.socket === null) closeWithSocket(req.socket, this.#onClose)
+    else if (connection.ending) this.#closed = true
+    else {
+      connection.add(this)
+      // A stream of HTTP/2 ends without its connection.
+      if (req.httpVersionMajor > 1) this.#listen()
+    }
   }
 
   header(name: string): string | undefined {
@@ -132,12 +180,14 @@ export class NodeExchange implements Exchange {
     if (this.#closed && !this.#responded) abort()
   }
 
-  readBody(limit: number, timeout: number): Promise<BodyResult> {
-    return collectBody(this.#req, limit, timeout, this.#options.clock, this.#onBody)
+  readBody(limit: number, timeout: number, onBody: (body: BodyResult) => void): void {
+    this.#onBody = onBody
+    collectBody(this.#req, limit, timeout, this.#options.clock, this.#gotBody)
   }
 
-  readonly #onBody = (ok: boolean): void => {
-    this.#bodyRead = ok
+  readonly #gotBody = (body: BodyResult): void => {
+    this.#bodyRead = typeof body !== 'string'
+    this.#onBody?.(body)
   }
 
   get closed(): boolean {
@@ -154,6 +204,7 @@ export class NodeExchange implements Exchange {
 
   openStream(headers: ResponseHeaders): void {
     if (this.#closed || this.#res.headersSent) return
+    this.#listen()
     this.#res.writeHead(200, this.#withCommon(headers))
   }
 
@@ -187,9 +238,12 @@ export class NodeExchange implements Exchange {
   #respondNow(status: number, headers: ResponseHeaders, body: string): void {
     if (this.#closed) return
     const res = this.#res
-    const head: Record<string, string | string[] | number> = { ...this.#withCommon(headers) }
+    const fields = this.#withCommon(headers)
+    // Names and values in turn: what Node writes with the least work.
+    const head: (string | string[] | number)[] = []
+    for (const name of Object.keys(fields)) head.push(name, fields[name] ?? '')
     // 204 has no body, hence no length (RFC 9110 §8.6).
-    if (status !== 204) head['Content-Length'] = Buffer.byteLength(body)
+    if (status !== 204) head.push('Content-Length', Buffer.byteLength(body))
     try {
       res.writeHead(status, head)
       res.end(body)
@@ -205,10 +259,10 @@ export class NodeExchange implements Exchange {
   #withCommon(headers: ResponseHeaders): ResponseHeaders {
     if (this.commonHeaders === undefined) return headers
     const { Connection, ...others } = this.commonHeaders
-    const socket: Connection = this.#req.socket
+    const connection = this.#connection
     // The requests behind this one are to be answered too: only the last of them ends the connection.
-    if (Connection !== 'close' || socket[LATEST] !== this.#res) return { ...others, ...headers }
-    socket[ENDING] = true
+    if (Connection !== 'close' || connection.latest !== this.#res) return { ...others, ...headers }
+    connection.ending = true
     return { ...this.commonHeaders, ...headers }
   }
 
@@ -226,16 +280,30 @@ export class NodeExchange implements Exchange {
   /** The response is handed over; when the operating system took it all, the exchange is over without waiting for an event. */
   #afterEnd(): void {
     if (this.unsentBytes === 0) this.#finish(true)
+    else this.#listen()
+  }
+
+  /** From here on the response may end by itself, or fail. */
+  #listen(): void {
+    if (this.#listening) return
+    this.#listening = true
+    this.#res.on('close', this.#onClose)
+    this.#res.on('error', ignore)
   }
 
   readonly #onClose = (): void => {
     this.#finish(this.#res.writableFinished)
   }
 
+  /** @internal The connection is gone. */
+  connectionClosed(): void {
+    this.#finish(this.#res.writableFinished)
+  }
+
   #finish(completed: boolean): void {
     if (this.#closed) return
     this.#closed = true
-    waiting.get(this.#req.socket)?.delete(this.#onClose)
+    this.#connection.remove(this)
     if (!completed) this.#abort?.()
     this.onclose?.(completed)
   }
@@ -268,23 +336,6 @@ const DISCARD_TIME = 2_000
 
 function isLoopbackHost(host: string): boolean {
   return host === '::1' || host.startsWith('127.') || host.startsWith('::ffff:127.')
-}
-
-/** What to call when a connection closes, for the responses that wait on it behind others. */
-const waiting = new WeakMap<Socket, Set<() => void>>()
-
-/** A pipelined response gets its socket only when those before it are done; until then nobody tells it that the connection is gone. */
-function closeWithSocket(socket: Socket, onClose: () => void): void {
-  let callbacks = waiting.get(socket)
-  if (callbacks === undefined) {
-    const created = new Set<() => void>()
-    callbacks = created
-    waiting.set(socket, created)
-    socket.once('close', () => {
-      for (const callback of created) callback()
-    })
-  }
-  callbacks.add(onClose)
 }
 
 function ignore(): void {}

@@ -3,7 +3,7 @@
 import type { Clock, Timer } from '../clock.ts'
 import type { AuthInfo } from '../types.ts'
 import { GrowingBytes } from './body.ts'
-import type { BodyResult, Exchange, ResponseHeaders } from './exchange.ts'
+import type { BodyFailure, BodyResult, Exchange, ResponseHeaders } from './exchange.ts'
 import { forwardedFor, parseTarget } from './headers.ts'
 
 /** What a framework knows of a request beside the request itself. */
@@ -118,15 +118,16 @@ export class WebExchange implements Exchange {
     return (this.#requestInfo ??= { headers: this.headers, url: this.#url() })
   }
 
-  readBody(limit: number, timeout: number): Promise<BodyResult> {
+  readBody(limit: number, timeout: number, onBody: (body: BodyResult) => void): void {
     const declared = Number(this.#source.headers.get('content-length') ?? Number.NaN)
-    if (declared > limit) return Promise.resolve({ ok: false, failure: 'too-large' })
-    if (this.#closed) return Promise.resolve({ ok: false, failure: 'aborted' })
     const { body } = this.#source
-    if (body === null) return Promise.resolve({ ok: true, bytes: new Uint8Array(0) })
-    const bytes = new GrowingBytes(limit, Number.isSafeInteger(declared) ? declared : undefined)
-    this.#body = new WebBody(body.getReader(), bytes, timeout, this.#options.clock)
-    return this.#body.result
+    if (declared > limit) queueMicrotask(() => onBody('too-large'))
+    else if (this.#closed) queueMicrotask(() => onBody('aborted'))
+    else if (body === null) queueMicrotask(() => onBody(new Uint8Array(0)))
+    else {
+      const bytes = new GrowingBytes(limit, Number.isSafeInteger(declared) ? declared : undefined)
+      this.#body = new WebBody(body.getReader(), bytes, timeout, this.#options.clock, onBody)
+    }
   }
 
   get closed(): boolean {
@@ -266,12 +267,11 @@ export class WebExchange implements Exchange {
 
 /** Reads a request's body to its end, or until it is too much, too late, or nobody sends it any more. */
 class WebBody {
-  readonly result: Promise<BodyResult>
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>
   readonly #bytes: GrowingBytes
   readonly #due: number
   readonly #clock: Clock
-  #resolve: (result: BodyResult) => void = () => {}
+  readonly #onBody: (body: BodyResult) => void
   #timer: Timer | undefined
   #settled = false
 
@@ -280,14 +280,13 @@ class WebBody {
     bytes: GrowingBytes,
     timeout: number,
     clock: Clock,
+    onBody: (body: BodyResult) => void,
   ) {
     this.#reader = reader
     this.#bytes = bytes
     this.#due = clock.now() + timeout
     this.#clock = clock
-    this.result = new Promise((resolve) => {
-      this.#resolve = resolve
-    })
+    this.#onBody = onBody
     this.#arm()
     this.#read()
   }
@@ -301,7 +300,7 @@ class WebBody {
     this.#reader.read().then(
       ({ done, value }) => {
         if (this.#settled) return
-        if (done) this.#settle({ ok: true, bytes: this.#bytes.take() })
+        if (done) this.#settle(this.#bytes.take())
         else if (this.#bytes.add(value)) this.#read()
         else this.#fail('too-large')
       },
@@ -318,18 +317,19 @@ class WebBody {
     }, this.#due - this.#clock.now())
   }
 
-  #fail(failure: 'too-large' | 'timeout' | 'aborted'): void {
-    this.#settle({ ok: false, failure })
+  #fail(failure: BodyFailure): void {
+    this.#settle(failure)
   }
 
-  #settle(result: BodyResult): void {
+  #settle(body: BodyResult): void {
     if (this.#settled) return
     this.#settled = true
     this.#timer?.cancel()
     this.#bytes.take()
     // Not canceled: on Node that would cut the connection before the answer is out. What is left unread, runtimes throw away.
     this.#reader.releaseLock()
-    this.#resolve(result)
+    // The exchange may be about to tell that it is over: one after the other.
+    queueMicrotask(() => this.#onBody(body))
   }
 }
 

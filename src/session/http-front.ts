@@ -6,7 +6,7 @@ import { acceptsJsonAndSse, isJsonContentType } from '../http/accept.ts'
 import { decodeJson } from '../http/body.ts'
 import { Cors } from '../http/cors.ts'
 import { type ModernPost, decideEra } from '../http/era.ts'
-import type { BodyResult, Exchange } from '../http/exchange.ts'
+import type { BodyFailure, BodyResult, Exchange } from '../http/exchange.ts'
 import { Guard } from '../http/guard.ts'
 import { parseTarget } from '../http/headers.ts'
 import { ResourceMetadata } from '../http/resource-metadata.ts'
@@ -33,14 +33,26 @@ export type Checked<T> =
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'answered' }
 
-/** A POST's messages, and how it may be answered. */
-export interface ParsedPost {
+/** A POST's messages. */
+export class ParsedPost {
   readonly messages: readonly ParsedMessage[]
   readonly batch: boolean
   /** The body as parsed JSON. */
   readonly body: unknown
   /** What it is in the era without handshake; undefined when it belongs to the handshake. */
   readonly modern: ModernPost | undefined
+
+  constructor(
+    messages: readonly ParsedMessage[],
+    batch: boolean,
+    body: unknown,
+    modern: ModernPost | undefined,
+  ) {
+    this.messages = messages
+    this.batch = batch
+    this.body = body
+    this.modern = modern
+  }
 }
 
 const ALLOWED = 'GET, POST, DELETE'
@@ -134,39 +146,39 @@ export class HttpFront {
     return authInfo === undefined ? ANONYMOUS : this.#identify(exchange, authInfo)
   }
 
-  /** Step 5 for a POST: how it may be answered. */
-  negotiate(exchange: Exchange): Checked<ResponseMode> {
+  /** Step 5 for a POST: how it may be answered, or why not at all. */
+  negotiate(exchange: Exchange): ResponseMode | Refusal {
     const { responseMode, stateless } = this.#options
     const accepted = acceptsJsonAndSse(exchange.header('accept'))
     const jsonSuffices = responseMode === 'json' || stateless
     if (!accepted.json || !(accepted.sse || jsonSuffices)) {
       const types = jsonSuffices ? 'application/json' : 'both application/json and text/event-stream'
-      return refused({
+      return {
         status: 406,
         code: JsonRpcErrorCode.SERVER_ERROR,
         message: `Not Acceptable: Client must accept ${types}`,
         cause: 'accept',
-      })
+      }
     }
     if (!isJsonContentType(exchange.header('content-type'))) {
-      return refused({
+      return {
         status: 415,
         code: JsonRpcErrorCode.SERVER_ERROR,
         message: 'Unsupported Media Type: Content-Type must be application/json',
         cause: 'content-type',
-      })
+      }
     }
     const encoding = exchange.header('content-encoding')
     if (encoding !== undefined && encoding.trim().toLowerCase() !== 'identity') {
-      return refused({
+      return {
         status: 415,
         code: JsonRpcErrorCode.SERVER_ERROR,
         message: 'Unsupported Media Type: Content-Encoding must be identity',
         cause: 'content-encoding',
         headers: { 'Accept-Encoding': 'identity' },
-      })
+      }
     }
-    return { kind: 'pass', value: accepted.sse ? responseMode : 'json' }
+    return accepted.sse ? responseMode : 'json'
   }
 
   /** Step 5 for a GET. */
@@ -180,75 +192,73 @@ export class HttpFront {
     }
   }
 
-  /** Step 6: the body; undefined when a framework has read and parsed it before. */
-  readBody(exchange: Exchange): Promise<BodyResult> | undefined {
+  /** Step 6: the body; `onBody` gets undefined when a framework has read and parsed it before. */
+  readBody(exchange: Exchange, onBody: (body: BodyResult | undefined) => void): void {
     const { maxBodySize, bodyTimeout } = this.#options
-    return exchange.parsedBody === undefined ? exchange.readBody(maxBodySize, bodyTimeout) : undefined
+    if (exchange.parsedBody === undefined) exchange.readBody(maxBodySize, bodyTimeout, onBody)
+    else onBody(undefined)
   }
 
   /** Steps 6 and 7: the body, where it was read here, as messages, and the era they belong to. */
-  parse(exchange: Exchange, body: BodyResult | undefined): Checked<ParsedPost> {
-    let value = body === undefined ? exchange.parsedBody : undefined
-    if (body !== undefined) {
-      if (!body.ok) return this.#bodyFailed(body.failure)
-      const decoded = decodeJson(body.bytes)
+  parse(exchange: Exchange, body: BodyResult | undefined): ParsedPost | Refusal {
+    if (typeof body === 'string') return this.#bodyFailed(body)
+    let value: unknown
+    if (body === undefined) value = exchange.parsedBody
+    else {
+      const decoded = decodeJson(body)
       if (!decoded.ok) {
         const what = decoded.reason === 'utf8' ? 'the body is not UTF-8' : 'Invalid JSON'
-        return refused({
+        return {
           status: 400,
           code: JsonRpcErrorCode.PARSE_ERROR,
           message: `Parse error: ${what}`,
           cause: decoded.reason === 'utf8' ? 'encoding' : 'json',
-        })
+        }
       }
       value = decoded.value
     }
     const parsed = parseMessages(value)
     if (!parsed.ok) {
-      return refused({
+      return {
         status: 400,
         code: JsonRpcErrorCode.INVALID_REQUEST,
         message: parsed.message,
         cause: 'json-rpc',
         id: parsed.id,
-      })
+      }
     }
-    const era = decideEra(value, parsed.messages, (name) => exchange.header(name))
-    if (era.kind === 'rejected') return refused({ ...era.refusal, cause: 'era' })
-    const modern = era.kind === 'modern' ? era.post : undefined
-    return {
-      kind: 'pass',
-      value: { messages: parsed.messages, batch: parsed.batch, body: value, modern },
-    }
+    const era = decideEra(value, parsed.messages, exchange)
+    if (era.kind === 'rejected') return { ...era.refusal, cause: 'era' }
+    return new ParsedPost(parsed.messages, parsed.batch, value, era.kind === 'modern' ? era.post : undefined)
   }
 
-  #bodyFailed(failure: 'too-large' | 'timeout' | 'aborted'): Checked<ParsedPost> {
+  #bodyFailed(failure: BodyFailure): Refusal {
     const { maxBodySize, bodyTimeout } = this.#options
     switch (failure) {
       case 'too-large':
-        return refused({
+        return {
           status: 413,
           code: JsonRpcErrorCode.SERVER_ERROR,
           message: `Payload Too Large: Request body must not exceed ${maxBodySize} bytes`,
           cause: 'body-too-large',
           option: 'maxBodySize',
-        })
+        }
       case 'timeout':
-        return refused({
+        return {
           status: 408,
           code: JsonRpcErrorCode.SERVER_ERROR,
           message: `Request Timeout: the body did not arrive within ${bodyTimeout} ms`,
           cause: 'body-timeout',
           option: 'bodyTimeout',
-        })
+        }
       case 'aborted':
         // There is nobody left to answer; the event says that it happened.
-        return refused({
+        return {
           status: 400,
           code: JsonRpcErrorCode.PARSE_ERROR,
           message: 'Parse error: the body ended early',
           cause: 'body-aborted',
-        })
+        }
     }
   }
 

@@ -29,8 +29,8 @@ export interface Post {
   readonly batch: boolean
   /** How requests are answered: the option, or `json` where the client takes nothing else. */
   readonly mode: ResponseMode
-  /** The exchange's hold, provisional so far; released when the exchange is over. */
-  readonly hold: Hold
+  /** The exchange's hold, provisional so far; released when the exchange is over. Every POST to a session has one. */
+  readonly hold: Hold | undefined
 }
 
 /** The first revision without batches. */
@@ -89,7 +89,7 @@ export function executePost(session: Session, post: Post): void {
     executeOneWay(session, post)
     return
   }
-  hold.confirm()
+  hold?.confirm()
   const answer = new PostAnswer(session, exchange, hold, requests, messages, batch, post.mode)
   const context = new MessageContext(session, exchange, post.authInfo, answer)
   for (const parsed of messages) {
@@ -104,20 +104,20 @@ export function executePost(session: Session, post: Post): void {
 /** A POST of notifications and responses only: 202 whatever they were. */
 function executeOneWay(session: Session, post: Post): void {
   const { exchange, messages, hold } = post
-  exchange.onclose = () => hold.release()
+  exchange.onclose = () => hold?.release()
   const context = new MessageContext(session, exchange, post.authInfo, undefined)
   for (const parsed of messages) {
     if (session.state === 'closed') break
     if (parsed.kind === 'notification') {
-      hold.confirm()
+      hold?.confirm()
       executeNotification(session, parsed.message, context)
     } else if (parsed.kind === 'response' && executeResponse(session, parsed.message) === 'request') {
       // The answer to a keep-alive ping proves the peer; it is not activity.
-      hold.confirm()
+      hold?.confirm()
     }
   }
   const answer = (refusal?: Refusal): void => {
-    if (exchange.closed) hold.release()
+    if (exchange.closed) hold?.release()
     else if (refusal === undefined) exchange.respond(202, {}, '')
     else sendRefusal(exchange, refusal)
   }

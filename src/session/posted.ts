@@ -1,13 +1,19 @@
 /** What is looked up in a POST before it is dispatched. */
 
 import type { JsonRpcRequest, RequestId } from '../types.ts'
-import type { ParsedPost } from './http-front.ts'
+import type { ParsedMessage } from '../jsonrpc/message.ts'
+
+/** The messages of a POST, and whether they came as a batch. */
+export interface PostedMessages {
+  readonly messages: readonly ParsedMessage[]
+  readonly batch: boolean
+}
 
 /** The `initialize` request of a POST; or what is wrong with the one it has. */
 export function initializeIn({
   messages,
   batch,
-}: ParsedPost): JsonRpcRequest | 'malformed' | 'batched' | undefined {
+}: PostedMessages): JsonRpcRequest | 'malformed' | 'batched' | undefined {
   for (const { kind, message } of messages) {
     if (kind === 'response' || message.method !== 'initialize') continue
     if (kind === 'notification') return 'malformed'
@@ -17,7 +23,7 @@ export function initializeIn({
 }
 
 /** The id of a POST's request; null where it has none of its own. */
-export function requestIdOf({ messages, batch }: ParsedPost): RequestId | null {
+export function requestIdOf({ messages, batch }: PostedMessages): RequestId | null {
   const [first] = messages
   return !batch && first?.kind === 'request' ? first.message.id : null
 }

@@ -4,8 +4,9 @@ import { type ModernPost, unsupportedRevision } from '../http/era.ts'
 import type { BodyResult, Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
 import type { PerRequestLeg } from '../per-request/per-request-leg.ts'
-import type { ResponseMode } from '../types.ts'
-import type { Caller, HttpFront, ParsedPost } from './http-front.ts'
+import type { ParsedMessage } from '../jsonrpc/message.ts'
+import type { AuthInfo, ResponseMode } from '../types.ts'
+import { type Caller, type HttpFront, ParsedPost } from './http-front.ts'
 import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, needsInstance, type Post } from './inbound.ts'
 import { AwakeHold } from './instance-life.ts'
@@ -47,13 +48,34 @@ export interface PostHost {
 }
 
 /** A POST whose head has passed, and what its session is held by while the body comes. */
-interface Head {
+class IncomingPost implements Post {
   readonly exchange: Exchange
   readonly caller: Caller
   readonly mode: ResponseMode
   readonly id: ReturnType<typeof singleValue>
   readonly session: Session | undefined
   readonly hold: Hold | undefined
+  messages: readonly ParsedMessage[] = []
+  batch = false
+
+  constructor(
+    exchange: Exchange,
+    caller: Caller,
+    mode: ResponseMode,
+    id: ReturnType<typeof singleValue>,
+    session: Session | undefined,
+  ) {
+    this.exchange = exchange
+    this.caller = caller
+    this.mode = mode
+    this.id = id
+    this.session = session
+    this.hold = session?.clock.holdProvisionally('exchange')
+  }
+
+  get authInfo(): AuthInfo | undefined {
+    return this.caller.authInfo
+  }
 }
 
 /** Serves the POSTs of one manager. */
@@ -64,54 +86,73 @@ export class Posts {
     this.#host = host
   }
 
-  /** Serves one. Never rejects; resolves when it was dispatched or refused. */
-  async serve(exchange: Exchange, caller: Caller): Promise<void> {
-    // One asynchronous frame for the whole of a call: each costs.
+  /** Serves one. Never throws; `onServed` is called when it was dispatched or refused. */
+  serve(exchange: Exchange, caller: Caller, onServed: (() => void) | undefined): void {
+    // Callbacks, not promises: a call on a session that is awake waits for its body and nothing else.
     try {
-      const head = this.#readHead(exchange, caller)
-      if (head === undefined) return
-      const body = this.#host.front.readBody(exchange)
-      const waiting = this.#route(head, body === undefined ? undefined : await body)
-      if (waiting !== undefined) await waiting
+      const post = this.#readHead(exchange, caller)
+      if (post === undefined) onServed?.()
+      else this.#host.front.readBody(exchange, (body) => this.#serveBody(post, body, onServed))
     } catch (thrown) {
       this.#host.failed(exchange, thrown)
+      onServed?.()
+    }
+  }
+
+  #serveBody(post: IncomingPost, body: BodyResult | undefined, onServed: (() => void) | undefined): void {
+    try {
+      const waiting = this.#route(post, body)
+      if (waiting === undefined) onServed?.()
+      else
+        void waiting
+          .catch((thrown: unknown) => this.#host.failed(post.exchange, thrown))
+          .then(() => onServed?.())
+    } catch (thrown) {
+      this.#host.failed(post.exchange, thrown)
+      onServed?.()
     }
   }
 
   /** Undefined when the request was refused. */
-  #readHead(exchange: Exchange, caller: Caller): Head | undefined {
-    const negotiated = this.#host.front.negotiate(exchange)
-    if (negotiated.kind === 'refused') this.#host.refuse(exchange, negotiated.refusal)
-    if (negotiated.kind !== 'pass') return undefined
+  #readHead(exchange: Exchange, caller: Caller): IncomingPost | undefined {
+    const mode = this.#host.front.negotiate(exchange)
+    if (typeof mode !== 'string') {
+      this.#host.refuse(exchange, mode)
+      return undefined
+    }
     const id = singleValue(exchange.header('mcp-session-id'))
     // From here on the upload counts: a slow body must not outlive its session.
     const session =
       id === 'conflict' || id.value === undefined
         ? undefined
         : this.#host.table.findOwned(id.value, caller.principal)
-    const hold = session?.clock.holdProvisionally('exchange')
+    const post = new IncomingPost(exchange, caller, mode, id, session)
+    const { hold } = post
     if (hold !== undefined) exchange.onclose = () => hold.release()
-    return { exchange, caller, mode: negotiated.value, id, session, hold }
+    return post
   }
 
   /** Undefined where nothing has to be waited for. */
-  #route(head: Head, body: BodyResult | undefined): Promise<void> | undefined {
-    const { exchange, caller, mode, hold } = head
+  #route(post: IncomingPost, body: BodyResult | undefined): Promise<void> | undefined {
+    const { exchange, caller, mode, hold } = post
     const { front, perRequest, runtime } = this.#host
-    const read = front.parse(exchange, body)
-    if (read.kind !== 'pass') {
-      if (read.kind === 'refused') this.#host.refuse(exchange, read.refusal)
+    const parsed = front.parse(exchange, body)
+    if (!(parsed instanceof ParsedPost)) {
+      this.#host.refuse(exchange, parsed)
       // A client that is gone is not answered, so nothing else lets the session go.
       hold?.release()
       return undefined
     }
-    const { modern } = read.value
-    if (modern === undefined && runtime.options.protocolEras !== 'modern')
-      return this.#dispatch(head, read.value)
+    const { modern } = parsed
+    if (modern === undefined && runtime.options.protocolEras !== 'modern') {
+      post.messages = parsed.messages
+      post.batch = parsed.batch
+      return this.#dispatch(post)
+    }
     // There are no sessions here: whatever id was sent holds nothing.
     hold?.release()
     if (modern !== undefined) return this.#serveModern(exchange, caller, modern, mode)
-    perRequest?.refuseHandshake(exchange, read.value.body)
+    perRequest?.refuseHandshake(exchange, parsed.body)
     return undefined
   }
 
@@ -130,50 +171,40 @@ export class Posts {
   }
 
   /** Undefined where nothing has to be waited for. */
-  #dispatch(head: Head, parsed: ParsedPost): Promise<void> | undefined {
-    const { exchange, caller, mode, id, session, hold } = head
+  #dispatch(post: IncomingPost): Promise<void> | undefined {
+    const { exchange, caller, mode, id, session, messages } = post
     const { runtime, opener, stateless } = this.#host
-    const opening = initializeIn(parsed)
-    if (id === 'conflict') return this.#refuse(head, parsed, SESSION_CONFLICT)
-    if (opening === 'malformed') return this.#refuse(head, parsed, INITIALIZE_NOT_A_REQUEST)
+    const opening = initializeIn(post)
+    if (id === 'conflict') return this.#refuse(post, SESSION_CONFLICT)
+    if (opening === 'malformed') return this.#refuse(post, INITIALIZE_NOT_A_REQUEST)
     const without = this.#host.withoutStore()
-    if (without !== undefined) return this.#refuse(head, parsed, without)
-    if (runtime.options.stateless) return stateless.serve(exchange, caller, parsed, mode)
-    if (opening === 'batched' && session === undefined) return this.#refuse(head, parsed, INITIALIZE_IN_BATCH)
+    if (without !== undefined) return this.#refuse(post, without)
+    if (runtime.options.stateless) return stateless.serve(exchange, caller, post, mode)
+    if (opening === 'batched' && session === undefined) return this.#refuse(post, INITIALIZE_IN_BATCH)
     if (opening !== undefined && opening !== 'batched') {
-      if (session !== undefined && session.state === 'open')
-        return this.#refuse(head, parsed, ALREADY_INITIALIZED)
+      if (session !== undefined && session.state === 'open') return this.#refuse(post, ALREADY_INITIALIZED)
       return opener.open(exchange, caller, opening, mode)
     }
-    if (id.value === undefined) return this.#refuse(head, parsed, SESSION_REQUIRED)
+    if (id.value === undefined) return this.#refuse(post, SESSION_REQUIRED)
     // The session may have ended while its request was on the way.
-    if (session === undefined || hold === undefined || session.state !== 'open')
-      return this.#refuseGone(head, parsed, id.value)
+    if (session === undefined || session.state !== 'open') return this.#refuseGone(post, id.value)
     const version = checkVersion(exchange, session)
-    if (version !== undefined) return this.#refuse(head, parsed, version)
+    if (version !== undefined) return this.#refuse(post, version)
     // Answers to what running calls ask still come through.
-    const asks = this.#host.ending && parsed.messages.some(({ kind }) => kind === 'request')
-    if (asks) return this.#refuse(head, parsed, SHUTTING_DOWN)
-    const { messages, batch } = parsed
-    const post: Post = { exchange, authInfo: caller.authInfo, messages, batch, mode, hold }
+    const asks = this.#host.ending && messages.some(({ kind }) => kind === 'request')
+    if (asks) return this.#refuse(post, SHUTTING_DOWN)
     const limit = checkPost(session, post)
-    if (limit !== undefined) return this.#refuse(head, parsed, limit)
+    if (limit !== undefined) return this.#refuse(post, limit)
     if (session.instance === undefined && needsInstance(messages))
-      return this.#wakeAndExecute(head, parsed, session, post, id.value)
+      return this.#wakeAndExecute(post, session, id.value)
     const scope = checkScopes(session, post)
-    if (scope instanceof Promise) return this.#executeAfter(head, parsed, session, post, id.value, scope)
-    if (scope !== undefined) return this.#refuse(head, parsed, scope)
+    if (scope instanceof Promise) return this.#executeAfter(post, session, id.value, scope)
+    if (scope !== undefined) return this.#refuse(post, scope)
     executePost(session, post)
     return undefined
   }
 
-  async #wakeAndExecute(
-    head: Head,
-    parsed: ParsedPost,
-    session: Session,
-    post: Post,
-    id: string,
-  ): Promise<void> {
+  async #wakeAndExecute(post: IncomingPost, session: Session, id: string): Promise<void> {
     // A shutdown waits for the call as for any other, from here on until the instance has it.
     const { load } = this.#host.runtime
     load.started()
@@ -181,12 +212,12 @@ export class Posts {
       const woken = await session.wake(post.exchange, post.authInfo)
       if (woken instanceof AwakeHold) {
         try {
-          await this.#executeAfter(head, parsed, session, post, id, checkScopes(session, post))
+          await this.#executeAfter(post, session, id, checkScopes(session, post))
         } finally {
           woken.release()
         }
-      } else if (session.state === 'open') this.#refuse(head, parsed, woken)
-      else await this.#refuseGone(head, parsed, id)
+      } else if (session.state === 'open') this.#refuse(post, woken)
+      else await this.#refuseGone(post, id)
     } finally {
       load.ended()
     }
@@ -194,32 +225,30 @@ export class Posts {
 
   /** Executes a POST that had to wait: meanwhile the session may have ended, or others may have been let in. */
   async #executeAfter(
-    head: Head,
-    parsed: ParsedPost,
+    post: IncomingPost,
     session: Session,
-    post: Post,
     id: string,
     scope: Refusal | undefined | Promise<Refusal | undefined>,
   ): Promise<void> {
     const awake = session.instance?.life.hold()
     try {
       const challenged = await scope
-      if (session.state !== 'open') return await this.#refuseGone(head, parsed, id)
+      if (session.state !== 'open') return await this.#refuseGone(post, id)
       const refusal = challenged ?? checkPost(session, post)
       if (refusal === undefined) executePost(session, post)
-      else this.#refuse(head, parsed, refusal)
+      else this.#refuse(post, refusal)
     } finally {
       awake?.release()
     }
   }
 
-  #refuse(head: Head, parsed: ParsedPost, refusal: Refusal): undefined {
-    this.#host.refuse(head.exchange, { id: requestIdOf(parsed), ...refusal })
-    head.hold?.release()
+  #refuse(post: IncomingPost, refusal: Refusal): undefined {
+    this.#host.refuse(post.exchange, { id: requestIdOf(post), ...refusal })
+    post.hold?.release()
     return undefined
   }
 
-  async #refuseGone(head: Head, parsed: ParsedPost, id: string): Promise<void> {
-    this.#refuse(head, parsed, await this.#host.gone(id, head.caller.principal))
+  async #refuseGone(post: IncomingPost, id: string): Promise<void> {
+    this.#refuse(post, await this.#host.gone(id, post.caller.principal))
   }
 }

@@ -70,6 +70,11 @@ export class RunningRequest {
   }
 }
 
+/** Who is told what became of requests. */
+export interface RequestsOwner {
+  requestEnded(request: RunningRequest, outcome: RequestOutcome): void
+}
+
 /**
  * The running requests of one session, oldest first. A request leaves by {@link RunningRequests.settle}, once.
  *
@@ -77,14 +82,14 @@ export class RunningRequest {
  * table leads to. Finding one takes at most `maxRequestsPerSession` steps, and mostly one.
  */
 export class RunningRequests {
-  readonly #onSettled: (request: RunningRequest, outcome: RequestOutcome) => void
+  readonly #owner: RequestsOwner
   #oldest: RunningRequest | undefined
   #newest: RunningRequest | undefined
   #size = 0
   #lastPrivateId = 0
 
-  constructor(onSettled: (request: RunningRequest, outcome: RequestOutcome) => void) {
-    this.#onSettled = onSettled
+  constructor(owner: RequestsOwner) {
+    this.#owner = owner
   }
 
   /** How many are in flight. */
@@ -146,7 +151,7 @@ export class RunningRequests {
     request.older = undefined
     request.newer = undefined
     this.#size -= 1
-    this.#onSettled(request, outcome)
+    this.#owner.requestEnded(request, outcome)
     return true
   }
 }

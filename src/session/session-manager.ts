@@ -8,7 +8,7 @@ import { messageOf } from '../errors.ts'
 import { FIRST_MODERN_VERSION } from '../http/era.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
-import { NodeExchange } from '../http/node-exchange.ts'
+import { NodeExchange, type NodeExchangeOptions } from '../http/node-exchange.ts'
 import { type FetchOptions, WebExchange } from '../http/web-exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { createLog } from '../logging.ts'
@@ -71,6 +71,7 @@ export class StreamableHTTPSessionManager {
   readonly #opener: SessionOpener
   readonly #stateless: StatelessServing
   readonly #posts: Posts
+  readonly #nodeOptions: NodeExchangeOptions
   /** What keeps sessions beyond the process; undefined where nothing does. */
   readonly #persistence: Persistence | undefined
   /** Monotonic. No request came before. */
@@ -140,6 +141,7 @@ export class StreamableHTTPSessionManager {
       },
     }
     this.#front = new HttpFront(resolved, log, clock)
+    this.#nodeOptions = { clock, trustedProxies: resolved.trustedProxies }
     this.#table = new SessionTable(this.#runtime)
     this.sessions = new Sessions(this.#runtime, this.#table, (principal) => this.#closePrincipal(principal))
     const host = this.#openingHost()
@@ -283,8 +285,7 @@ export class StreamableHTTPSessionManager {
 
   /** Serves one request of Node's HTTP server (`node:http`, Express). Never throws. */
   handleRequest(req: IncomingMessage, res: ServerResponse): void {
-    const { clock, options } = this.#runtime
-    this.#begin(new NodeExchange(req, res, { clock, trustedProxies: options.trustedProxies }))
+    this.#begin(new NodeExchange(req, res, this.#nodeOptions))
   }
 
   /**
@@ -314,20 +315,21 @@ export class StreamableHTTPSessionManager {
 
   /** Serves one exchange, whatever its runtime. Never rejects; resolves when the request was dispatched or refused. */
   handle(exchange: Exchange): Promise<void> {
-    return this.#begin(exchange) ?? Promise.resolve()
+    return new Promise((resolve) => this.#begin(exchange, resolve))
   }
 
-  #begin(exchange: Exchange): Promise<void> | undefined {
+  /** `onServed` is called once, when the request was dispatched or refused. */
+  #begin(exchange: Exchange, onServed?: () => void): void {
     try {
-      return this.#serve(exchange)
+      this.#serve(exchange, onServed)
     } catch (thrown) {
       this.#failed(exchange, thrown)
-      return undefined
+      onServed?.()
     }
   }
 
-  #guarded(exchange: Exchange, served: Promise<void>): Promise<void> {
-    return served.catch((thrown: unknown) => this.#failed(exchange, thrown))
+  #after(exchange: Exchange, served: Promise<void>, onServed: (() => void) | undefined): void {
+    void served.catch((thrown: unknown) => this.#failed(exchange, thrown)).then(() => onServed?.())
   }
 
   #closePrincipal(principal: string): Session[] {
@@ -380,17 +382,19 @@ export class StreamableHTTPSessionManager {
     )
   }
 
-  /** Undefined where nothing had to be waited for. */
-  #serve(exchange: Exchange): Promise<void> | undefined {
+  #serve(exchange: Exchange, onServed: (() => void) | undefined): void {
     if (this.#shutdown.state !== 'serving') exchange.commonHeaders = CLOSE_CONNECTION
     if (this.#shutdown.state === 'over') this.#warnOfUseAfterClose()
     const admitted = this.#front.admit(exchange)
     if (admitted.kind === 'refused') this.#refuse(exchange, admitted.refusal)
-    if (admitted.kind !== 'pass') return undefined
+    if (admitted.kind !== 'pass') {
+      onServed?.()
+      return
+    }
     const authentication = this.#front.authenticate(exchange)
     if (authentication instanceof Promise || this.#persistence?.state === 'opening')
-      return this.#guarded(exchange, this.#routeLater(exchange, authentication))
-    return this.#route(exchange, authentication)
+      this.#after(exchange, this.#routeLater(exchange, authentication), onServed)
+    else this.#route(exchange, authentication, onServed)
   }
 
   async #routeLater(
@@ -404,7 +408,7 @@ export class StreamableHTTPSessionManager {
     try {
       const caller = await authentication
       // Takes a hold of its own, if it is to have one, before it waits for anything.
-      const routed = this.#route(exchange, caller)
+      const routed = new Promise<void>((resolve) => this.#route(exchange, caller, resolve))
       hold?.release()
       await routed
     } finally {
@@ -412,18 +416,16 @@ export class StreamableHTTPSessionManager {
     }
   }
 
-  #route(exchange: Exchange, caller: Checked<Caller>): Promise<void> | undefined {
+  #route(exchange: Exchange, caller: Checked<Caller>, onServed: (() => void) | undefined): void {
     if (caller.kind === 'refused') this.#refuse(exchange, caller.refusal)
     // Nobody is left to be told that the exchange is over: what it would hold would be held for ever.
-    if (caller.kind !== 'pass' || exchange.closed) return undefined
-    switch (exchange.method) {
-      case 'POST':
-        return this.#posts.serve(exchange, caller.value)
-      case 'GET':
-        return this.#guarded(exchange, this.#get(exchange, caller.value))
-      default:
-        return this.#guarded(exchange, this.#delete(exchange, caller.value))
+    if (caller.kind !== 'pass' || exchange.closed) {
+      onServed?.()
+      return
     }
+    if (exchange.method === 'POST') this.#posts.serve(exchange, caller.value, onServed)
+    else if (exchange.method === 'GET') this.#after(exchange, this.#get(exchange, caller.value), onServed)
+    else this.#after(exchange, this.#delete(exchange, caller.value), onServed)
   }
 
   /** The session that a request names, whoever owns it. */

@@ -25,7 +25,7 @@ import { Instance } from './instance.ts'
 import type { InstanceTransport, TransportHost } from './instance-transport.ts'
 import { Outbound, sessionClosed, errorResponse } from './outbound.ts'
 import type { PostAnswer } from './post-answer.ts'
-import { type AnswerSink, RunningRequest, RunningRequests } from './running-request.ts'
+import { type AnswerSink, type RequestsOwner, RunningRequest, RunningRequests } from './running-request.ts'
 import type { Runtime } from './runtime.ts'
 import { FactoryContext } from './server-context.ts'
 import { ServerRequests } from './server-requests.ts'
@@ -73,6 +73,37 @@ export type SleepOutcome = 'asleep' | 'awake' | 'falling-asleep'
 /** How long an author's `onSleep` may take, in milliseconds. */
 const SLEEP_HOOK_TIMEOUT = 5_000
 
+/** What a session has only while it has an instance, or is about to have one: a million that sleep have none of it. */
+class AwakePart {
+  readonly requests: RunningRequests
+  serverRequests: ServerRequests | undefined
+  outbound: Outbound | undefined
+  instance: Instance | undefined
+  place: AwakePlace | undefined
+  /** The instance that is being built again. */
+  rebuilding: Instance | undefined
+  /** The life that the factory was told of. */
+  building: InstanceLife | undefined
+  waking: Promise<Refusal | undefined> | undefined
+  wakeFailedAt: number | undefined
+  fallingAsleep = false
+
+  constructor(owner: RequestsOwner) {
+    this.requests = new RunningRequests(owner)
+  }
+
+  /** Whether all of it can be let go: one made anew would be the same. */
+  get blank(): boolean {
+    return (
+      this.instance === undefined &&
+      this.waking === undefined &&
+      this.wakeFailedAt === undefined &&
+      this.requests.size === 0 &&
+      (this.serverRequests?.empty ?? true)
+    )
+  }
+}
+
 /** One session. What not every session needs is made on first use, and let go when it sleeps. */
 export class Session implements TransportHost, IdleClockOwner {
   readonly runtime: Runtime
@@ -94,19 +125,9 @@ export class Session implements TransportHost, IdleClockOwner {
   readonly #owner: SessionOwner
   readonly #openedAt: number
   #key: string | undefined
-  #requests: RunningRequests | undefined
-  #serverRequests: ServerRequests | undefined
   #streams: SessionStreams | undefined
-  #outbound: Outbound | undefined
+  #awake: AwakePart | undefined
   #state: SessionState = 'opening'
-  #instance: Instance | undefined
-  #place: AwakePlace | undefined
-  /** The instance that is being built again, and the life that the factory was told of. */
-  #rebuilding: Instance | undefined
-  #building: InstanceLife | undefined
-  #waking: Promise<Refusal | undefined> | undefined
-  #wakeFailedAt: number | undefined
-  #fallingAsleep = false
   #abort: AbortController | undefined
   #closeReason: CloseReason | undefined
   #idleTimeout = 0
@@ -133,17 +154,19 @@ export class Session implements TransportHost, IdleClockOwner {
     this.clock = new IdleClock(runtime.deadlines, this)
   }
 
+  get #part(): AwakePart {
+    return (this.#awake ??= new AwakePart(this))
+  }
+
   /** The running requests. */
   get requests(): RunningRequests {
-    return (this.#requests ??= new RunningRequests((request, outcome) =>
-      this.#requestEnded(request, outcome),
-    ))
+    return this.#part.requests
   }
 
   /** What the client was asked. */
   get serverRequests(): ServerRequests {
     const { record, runtime } = this
-    return (this.#serverRequests ??= new ServerRequests(
+    return (this.#part.serverRequests ??= new ServerRequests(
       runtime.options.maxServerRequestsPerSession,
       () => {
         record.serverRequests += 1
@@ -194,12 +217,12 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** The instance, once it is built and while it does not sleep. */
   get instance(): Instance | undefined {
-    return this.#instance
+    return this.#awake?.instance
   }
 
   /** How many requests run. */
   get running(): number {
-    return this.#requests?.size ?? 0
+    return this.#awake?.requests.size ?? 0
   }
 
   /** How many SSE connections are open. */
@@ -274,14 +297,14 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Builds the instance. May throw whatever the factory throws; the caller closes the session then. */
   async build(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<void> {
     const context = new FactoryContext(this, exchange, authInfo, false)
-    this.#building = context.life
+    this.#part.building = context.life
     const instance = await Instance.create(this.runtime, this, context, this.publicId)
     // From here on the end of the session closes the server, even one whose connect() never comes back.
-    if (this.#state !== 'closed') this.#instance = instance
+    if (this.#state !== 'closed') this.#part.instance = instance
     await instance.connect()
     // The session was given up while the factory worked. Its late server was connected all the same: only then does the SDK tell the
     // author's onclose of the end.
-    if (this.#instance === undefined) instance.close(this.#closeReason ?? 'failed')
+    if (this.#awake?.instance === undefined) instance.close(this.#closeReason ?? 'failed')
   }
 
   /**
@@ -289,43 +312,45 @@ export class Session implements TransportHost, IdleClockOwner {
    * wake the session once.
    */
   async wake(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | AwakeHold> {
-    while (this.#instance === undefined) {
+    while (true) {
+      const part = this.#part
+      if (part.instance !== undefined) return part.instance.life.hold()
       if (this.#state !== 'open') return NOT_FOUND
-      if (this.#waking === undefined) {
+      if (part.waking === undefined) {
         if (this.#failedLately()) return NOT_WOKEN
-        this.#waking = this.#rebuild(exchange, authInfo)
+        part.waking = this.#rebuild(exchange, authInfo)
       }
-      const refusal = await this.#waking
+      const refusal = await part.waking
       if (refusal !== undefined) return refusal
     }
-    return this.#instance.life.hold()
   }
 
   #failedLately(): boolean {
-    return this.#wakeFailedAt !== undefined && this.runtime.clock.now() - this.#wakeFailedAt < WAKE_PAUSE
+    const failedAt = this.#awake?.wakeFailedAt
+    return failedAt !== undefined && this.runtime.clock.now() - failedAt < WAKE_PAUSE
   }
 
   async #rebuild(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | undefined> {
     const { clock, hub } = this.runtime
     const began = clock.now()
     const context = new FactoryContext(this, exchange, authInfo, true)
-    this.#building = context.life
+    this.#part.building = context.life
     const woken = await rebuild(this, context, (instance) => {
-      this.#rebuilding = instance
+      this.#part.rebuilding = instance
     })
-    this.#waking = undefined
-    this.#rebuilding = undefined
+    this.#part.waking = undefined
+    this.#part.rebuilding = undefined
     if (woken.kind === 'other-version' && this.#state === 'open')
       this.close('failed', `the server speaks ${woken.version} now, not ${this.record.protocolVersion}`)
     // What an instance asked that was given up is waited for by nobody.
-    if (woken.kind !== 'awake') this.#outbound?.abandon()
+    if (woken.kind !== 'awake') this.#awake?.outbound?.abandon()
     if (this.#state !== 'open') return NOT_FOUND
     if (woken.kind !== 'awake') {
-      this.#wakeFailedAt = clock.now()
+      this.#part.wakeFailedAt = clock.now()
       return NOT_WOKEN
     }
-    this.#instance = woken.instance
-    this.#place = this.runtime.awake?.add(this)
+    this.#part.instance = woken.instance
+    this.#part.place = this.runtime.awake?.add(this)
     if (hub.active)
       hub.emit({
         type: 'session.woken',
@@ -345,16 +370,16 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** Whether something needs the instance: a request, one on its way to the client, whatever the author keeps awake. */
   get needsInstance(): boolean {
-    const instance = this.#instance
-    if (instance === undefined) return this.#waking !== undefined
-    return this.running > 0 || (this.#serverRequests?.size ?? 0) > 0 || instance.life.held
+    const instance = this.#awake?.instance
+    if (instance === undefined) return this.#awake?.waking !== undefined
+    return this.running > 0 || (this.#awake?.serverRequests?.size ?? 0) > 0 || instance.life.held
   }
 
   /** Lets the instance go, where nothing needs it. The record stays, and with it the session. */
   sleep(): SleepOutcome {
-    const instance = this.#instance
+    const instance = this.#awake?.instance
     if (instance === undefined) return 'asleep'
-    if (this.#state !== 'open' || this.needsInstance || this.#fallingAsleep) return 'awake'
+    if (this.#state !== 'open' || this.needsInstance || this.#awake?.fallingAsleep) return 'awake'
     if (!instance.life.hasSleepHooks) {
       if (instance.life.changed) {
         this.runtime.warnOnce(
@@ -366,10 +391,10 @@ export class Session implements TransportHost, IdleClockOwner {
       this.#fallAsleep(instance)
       return 'asleep'
     }
-    const place = this.#place
+    const place = this.#awake?.place
     const uses = place?.uses
     void this.runSleepHooks().then((done) => {
-      if (this.#instance !== instance || this.#state !== 'open') return
+      if (this.#awake?.instance !== instance || this.#state !== 'open') return
       // When it was used meanwhile, what the hooks put down may be out of date.
       if (done && !this.needsInstance && place?.uses === uses) this.#fallAsleep(instance)
       else if (place !== undefined) this.runtime.awake?.stays(place)
@@ -379,10 +404,10 @@ export class Session implements TransportHost, IdleClockOwner {
 
   /** Runs what the author wants done before the instance is let go. Resolves, never rejects, with whether it was done. */
   async runSleepHooks(): Promise<boolean> {
-    const life = this.#instance?.life
-    if (life === undefined || !life.hasSleepHooks || this.#fallingAsleep) return true
+    const life = this.#awake?.instance?.life
+    if (life === undefined || !life.hasSleepHooks || this.#awake?.fallingAsleep) return true
     const { deadlines, log } = this.runtime
-    this.#fallingAsleep = true
+    this.#part.fallingAsleep = true
     let timedOut = (): void => {}
     const deadline = new DeadlineCall(() => timedOut())
     const timeout = new Promise<never>((_resolve, reject) => {
@@ -402,32 +427,42 @@ export class Session implements TransportHost, IdleClockOwner {
     } finally {
       deadlines.disarm(deadline)
       life.onEnded = undefined
-      this.#fallingAsleep = false
+      this.#part.fallingAsleep = false
     }
   }
 
   #fallAsleep(instance: Instance): void {
     const { hub, clock } = this.runtime
     this.#letGo()
-    this.#building = undefined
     instance.close('sleep')
-    // What is made on first use is made again.
-    this.#requests = undefined
-    if (this.#serverRequests?.empty === true) this.#serverRequests = undefined
+    const part = this.#awake
+    if (part !== undefined) {
+      part.building = undefined
+      part.outbound = undefined
+      part.wakeFailedAt = undefined
+    }
+    this.#trim()
     if (this.#streams?.blank === true) this.#streams = undefined
-    this.#outbound = undefined
     if (hub.active) hub.emit({ type: 'session.slept', time: clock.wallTime(), session: this.publicId })
   }
 
+  /** Lets go what is made again on first use. */
+  #trim(): void {
+    if (this.#awake?.blank === true) this.#awake = undefined
+  }
+
   #letGo(): void {
-    this.#instance = undefined
-    if (this.#place !== undefined) this.runtime.awake?.remove(this.#place)
-    this.#place = undefined
+    const part = this.#awake
+    if (part === undefined) return
+    part.instance = undefined
+    if (part.place !== undefined) this.runtime.awake?.remove(part.place)
+    part.place = undefined
   }
 
   /** The instance was used, or is not needed for what it was any more. */
   instanceUsed(): void {
-    if (this.#place !== undefined) this.runtime.awake?.touch(this.#place)
+    const place = this.#awake?.place
+    if (place !== undefined) this.runtime.awake?.touch(place)
   }
 
   /** `initialize` succeeded: the session may be found, and its clock runs. */
@@ -435,7 +470,7 @@ export class Session implements TransportHost, IdleClockOwner {
     this.#state = 'open'
     if (this.ephemeral) return
     this.#setTimeouts()
-    this.#place = this.runtime.awake?.add(this)
+    this.#part.place = this.runtime.awake?.add(this)
     this.clock.start()
     this.#owner.activityChanged(this)
   }
@@ -491,7 +526,7 @@ export class Session implements TransportHost, IdleClockOwner {
   /** Hands a message to the instance. What it throws is the caller's to answer. */
   deliver(message: JsonRpcMessage, extra: MessageExtra | undefined): void {
     this.instanceUsed()
-    this.#instance?.transport.onmessage?.(message, extra)
+    this.#awake?.instance?.transport.onmessage?.(message, extra)
   }
 
   /** Registers a request that is about to be handed to the instance. */
@@ -613,8 +648,8 @@ export class Session implements TransportHost, IdleClockOwner {
     try {
       if (data === undefined)
         throw new SojournError('limit-exceeded', 'The request is larger than maxMessageSize')
-      this.#outbound ??= new Outbound(this)
-      await this.#outbound.sendUnrelated(data)
+      this.#part.outbound ??= new Outbound(this)
+      await this.#part.outbound.sendUnrelated(data)
     } catch (thrown) {
       this.serverRequests.remove(id)
       throw thrown
@@ -644,15 +679,16 @@ export class Session implements TransportHost, IdleClockOwner {
     const kept = wasOpen && reason === 'shutdown' && this.runtime.keeper !== undefined
     if (kept) this.runtime.keeper?.leave(this)
     else if (wasOpen) this.runtime.keeper?.forget(this)
-    for (const request of this.#requests?.all() ?? []) this.abort(request, sessionClosed(request.id, reason))
+    for (const request of this.#awake?.requests.all() ?? [])
+      this.abort(request, sessionClosed(request.id, reason))
     this.#streams?.close(retry, kept)
     this.#abort?.abort(reason)
-    const instance = this.#instance
+    const instance = this.#awake?.instance
     this.#letGo()
     instance?.close(reason)
-    this.#rebuilding?.close(reason)
-    this.#building?.end(reason)
-    this.#serverRequests?.abandonAll()
+    this.#awake?.rebuilding?.close(reason)
+    this.#awake?.building?.end(reason)
+    this.#awake?.serverRequests?.abandonAll()
     if (!kept) this.#release()
     if (wasOpen && !this.ephemeral) this.#emitClosed(reason, detail, kept)
   }
@@ -671,7 +707,7 @@ export class Session implements TransportHost, IdleClockOwner {
     message: JsonRpcMessage,
     relatedRequestId: RequestId | undefined,
   ): Promise<void> {
-    if (transport !== this.#instance?.transport && transport !== this.#rebuilding?.transport) {
+    if (transport !== this.#awake?.instance?.transport && transport !== this.#awake?.rebuilding?.transport) {
       // Only a request has a caller who waits; what else a dying server says is of no use to anyone.
       const why =
         this.#closeReason === undefined
@@ -681,17 +717,18 @@ export class Session implements TransportHost, IdleClockOwner {
         ? Promise.reject(new SojournError('session-closed', why))
         : Promise.resolve()
     }
-    this.#outbound ??= new Outbound(this)
-    return this.#outbound.send(transport, message, relatedRequestId)
+    this.#part.outbound ??= new Outbound(this)
+    return this.#part.outbound.send(transport, message, relatedRequestId)
   }
 
   closedByInstance(transport: InstanceTransport): void {
-    if (transport === this.#instance?.transport) this.close('failed', 'the server closed its own connection')
+    if (transport === this.#awake?.instance?.transport)
+      this.close('failed', 'the server closed its own connection')
   }
 
   /** The instance announced that one of its lists changed, which one built again will not know. */
   listChanged(): void {
-    const life = this.#instance?.life
+    const life = this.#awake?.instance?.life
     if (life === undefined || life.changed) return
     life.changed = true
     this.record.changed = true
@@ -776,10 +813,13 @@ export class Session implements TransportHost, IdleClockOwner {
     this.runtime.deadlines.arm(this.#maxAge, this.runtime.options.drainTimeout)
   }
 
-  #requestEnded(request: RunningRequest, outcome: RequestOutcome): void {
+  /** @internal A request was answered, or given up. */
+  requestEnded(request: RunningRequest, outcome: RequestOutcome): void {
     const { hub, clock, load } = this.runtime
     load.ended()
     this.instanceUsed()
+    // A ping of one that sleeps.
+    if (this.#awake?.instance === undefined && this.#state === 'open') this.#trim()
     if (!request.announced) return
     hub.emit({
       type: 'request.ended',

@@ -3,11 +3,11 @@
 import type { Exchange } from '../http/exchange.ts'
 import { singleValue } from '../http/headers.ts'
 import type { CloseReason, ResponseMode } from '../types.ts'
-import type { Caller, ParsedPost } from './http-front.ts'
+import type { Caller } from './http-front.ts'
 import { checkPost, executePost, type Post } from './inbound.ts'
 import { buildForPost } from './opening.ts'
-import { initializeIn, requestIdOf } from './posted.ts'
 import { MEMORY_SHORT } from './memory-pressure.ts'
+import { initializeIn, type PostedMessages, requestIdOf } from './posted.ts'
 import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
 import { FULL } from './refusals.ts'
 import { checkScopes } from './scope-check.ts'
@@ -34,7 +34,7 @@ export class StatelessServing {
   }
 
   /** Serves one POST. Resolves when it was dispatched or refused. */
-  async serve(exchange: Exchange, caller: Caller, parsed: ParsedPost, mode: ResponseMode): Promise<void> {
+  async serve(exchange: Exchange, caller: Caller, parsed: PostedMessages, mode: ResponseMode): Promise<void> {
     const { clock, memory, shared } = this.#host.runtime
     const id = requestIdOf(parsed)
     if (!parsed.messages.some(({ kind }) => kind === 'request')) {

@@ -184,14 +184,18 @@ export class SimExchange implements Exchange {
     return { headers: this.headers, url: new URL(this.request.url) }
   }
 
-  readBody(limit: number, timeout: number): Promise<BodyResult> {
+  readBody(limit: number, timeout: number, onBody: (body: BodyResult) => void): void {
     if (this.#bodyRead) this.misuse.push('readBody twice')
     this.#bodyRead = true
-    if (this.#gone) return Promise.resolve({ ok: false, failure: 'aborted' })
+    void this.#read(limit, timeout).then(onBody)
+  }
+
+  async #read(limit: number, timeout: number): Promise<BodyResult> {
+    if (this.#gone) return 'aborted'
     const body = this.#body
     if (body === undefined || body instanceof Uint8Array || (typeof body === 'string' && body !== 'never')) {
       const bytes = toBytes(body ?? '')
-      return Promise.resolve(bytes.length > limit ? { ok: false, failure: 'too-large' } : { ok: true, bytes })
+      return bytes.length > limit ? 'too-large' : bytes
     }
     return this.#readSlowly(body === 'never' ? undefined : body, limit, timeout)
   }
@@ -205,8 +209,8 @@ export class SimExchange implements Exchange {
         this.#onGone.delete(aborted)
         resolve(result)
       }
-      const aborted = (): void => finish({ ok: false, failure: 'aborted' })
-      const deadline = this.#clock.after(timeout, () => finish({ ok: false, failure: 'timeout' }))
+      const aborted = (): void => finish('aborted')
+      const deadline = this.#clock.after(timeout, () => finish('timeout'))
       this.#onGone.add(aborted)
       if (parts === undefined) return
       let arrival = this.startedAt
@@ -218,8 +222,8 @@ export class SimExchange implements Exchange {
           const bytes = toBytes(waiting.shift()?.bytes ?? '')
           received.push(bytes)
           size += bytes.length
-          if (size > limit) finish({ ok: false, failure: 'too-large' })
-          else if (waiting.length === 0) finish({ ok: true, bytes: Buffer.concat(received) })
+          if (size > limit) finish('too-large')
+          else if (waiting.length === 0) finish(Buffer.concat(received))
         })
       }
     })
