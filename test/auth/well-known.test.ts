@@ -29,7 +29,8 @@ const faces: Readonly<Record<string, () => Promise<RequestListener>>> = {
     return httpApp(create, options).node
   },
   async fetch() {
-    return getRequestListener(httpApp(create, options).fetch)
+    const { fetch } = httpApp(create, options)
+    return getRequestListener((request) => fetch(request))
   },
   async express() {
     const mcp = mcpExpress(create, options)

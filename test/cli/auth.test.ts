@@ -79,7 +79,7 @@ describe('serve', () => {
     expect(again.code).toBe(0)
     expect(again.stderr).toMatch(/the principal .*ada.* has no session on the server at/)
     cli.child.kill('SIGTERM')
-    await cli.exited
+    await cli.exit()
     for (const secret of [token, ...token.split('.'), ...ids, other])
       expect(`${cli.stdout}${cli.stderr}`).not.toContain(secret)
 
@@ -106,7 +106,7 @@ describe('serve', () => {
       const { cli, url } = await serve(cwd, [...asks, ...more], env)
       await open(url, 'opaque')
       cli.child.kill('SIGTERM')
-      await cli.exited
+      await cli.exit()
       expect(`${cli.stdout}${cli.stderr}`).not.toMatch(/from-a-file|from-the-environment|is no setting/)
     }
     expect(secrets.map((each) => Buffer.from(each?.split(' ')[1] ?? '', 'base64').toString())).toEqual([

@@ -155,7 +155,6 @@ describe.each(['v1', 'v2'] as const)('the official %s client', (generation) => {
       const failing = rejection(
         client.call('long', undefined, { timeout: PATIENT, onprogress: () => began.resolve() }),
         'the call in flight',
-        PATIENT,
       )
       await within(began.promise, 'progress of the call', PATIENT)
       await service.end('SIGKILL')

@@ -56,7 +56,7 @@ export const messages: Target = {
         const again = parseMessages(JSON.parse(JSON.stringify(message)))
         must(again.ok && again.messages[0]?.kind === kind, 'a message is read differently when written again')
       }
-      const era = decideEra(decoded.value, read.messages, (name) => fields.get(name))
+      const era = decideEra(decoded.value, read.messages, { header: (name) => fields.get(name) })
       if (era.kind === 'rejected') {
         const { status, code, id } = era.refusal
         must(status >= 400 && status < 500, `the era is refused with ${status}`)

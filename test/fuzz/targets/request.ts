@@ -8,6 +8,7 @@ import { z } from 'zod'
 import { httpApp, type App } from '../../../src/http-app.ts'
 import { authenticateBearer, parseBearerTokens } from '../../../src/http/bearer-tokens.ts'
 import { EndpointServer } from '../../../src/http/node-server.ts'
+import { createLog } from '../../../src/logging.ts'
 import { initialize, notification, rpc } from '../../support/mcp-wire.ts'
 import { VirtualClock } from '../../support/virtual-clock.ts'
 import { Broken, latin1, must, type Subject, type Target } from '../target.ts'
@@ -123,7 +124,12 @@ class Endpoint implements Subject {
       healthPath: '/health',
       readyPath: '/ready',
       ready: () => this.#app.ready,
+      wellKnownPaths: [],
       keepAliveTimeout: 5000,
+      headersTimeout: 30_000,
+      maxConnections: Number.POSITIVE_INFINITY,
+      unsentTimeout: 60_000,
+      log: createLog(undefined),
       clock,
     })
     for (const event of ['request', 'checkExpectation'])
