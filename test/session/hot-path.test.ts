@@ -54,7 +54,7 @@ describe.each(SDKS)('a call of a $name server', (sdk) => {
     const { connection, session } = await setUp(sdk)
     const parse = vi.spyOn(JSON, 'parse')
     const stringify = vi.spyOn(JSON, 'stringify')
-    onTestFinished(() => vi.restoreAllMocks())
+    onTestFinished(() => void vi.restoreAllMocks())
     await echo(connection, session, 'marked')
     const parsed = parse.mock.calls.filter(([text]) => text.includes('marked'))
     const written = stringify.mock.results.filter(({ value }) => String(value).includes('"content"'))
@@ -82,7 +82,7 @@ describe.each(SDKS)('a call of a $name server', (sdk) => {
       })
       vi.stubGlobal(name, counted)
     }
-    onTestFinished(() => vi.unstubAllGlobals())
+    onTestFinished(() => void vi.unstubAllGlobals())
     await echo(connection, session, 'plain')
     expect(made).toEqual([])
   })
