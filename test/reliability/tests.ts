@@ -16,6 +16,7 @@ import { chaos as r18 } from './r18.ts'
 import { chaos as r19 } from './r19.ts'
 import { chaos as r20 } from './r20.ts'
 import { chaos as r21 } from './r21.ts'
+import { chaos as r22 } from './r22.ts'
 import { chaos as r23 } from './r23.ts'
 import { chaos as r24 } from './r24.ts'
 
