@@ -36,6 +36,7 @@ export const tests: readonly Chaos[] = [
   r19,
   r20,
   r21,
+  r22,
   r23,
   r24,
 ]
