@@ -163,9 +163,9 @@ async function attack(search: Search, url: URL, ann: string, bob: string): Promi
     expect(await stranger(search, url, method, { ...stolen, ...wrong }, body)).toBe(401)
     const guessed = search.secret('the session id nobody has', randomBytes(24).toString('base64url'))
     expect(await stranger(search, url, method, { 'Mcp-Session-Id': guessed, ...asBob }, body)).toBe(404)
-    // Secrets where they do not belong.
+    // Secrets where they do not belong: only a GET reads a cursor.
     const misplaced: Record<string, string> = { 'Last-Event-ID': ann, 'Mcp-Session-Id': bob, ...asBob }
-    expect(await stranger(search, url, method, misplaced, body)).toBeGreaterThanOrEqual(400)
+    if (method === 'GET') expect(await stranger(search, url, method, misplaced)).toBe(400)
     const query = new URL(`?access_token=${TOKENS.ann}&session=${ann}`, url)
     expect(await stranger(search, query, method, {}, body)).toBe(401)
     const elsewhere = new URL(`/other/${ann}?token=${TOKENS.ann}`, url)
