@@ -178,7 +178,9 @@ function check(rule: SettingRule, name: string, value: unknown, reader: Reader):
       if (!Array.isArray(value)) throw wrong(rule, name, value, reader)
       return value.map((entry: unknown) => checkEntry(rule, name, entry, reader))
     case 'words':
-      if (!Array.isArray(value) || value.length === 0) throw wrong(rule, name, value, reader)
+      // No word at all is what is meant where nothing is said; said in a text, it is a slip.
+      if (!Array.isArray(value) || (value.length === 0 && reader === 'text'))
+        throw wrong(rule, name, value, reader)
       return value.map(String)
     case 'url':
       if (typeof value !== 'string' || !/^https?:\/\/[^\s"\\]+$/.test(value) || !URL.canParse(value))
@@ -309,9 +311,12 @@ function hint(rule: SettingRule, value: unknown): string {
   return ['duration', 'bytes', 'rate', 'share'].includes(rule.kind) ? ' (a string needs a unit)' : ''
 }
 
+/** Longer ones are no number that anybody meant, and a message would repeat them five times. */
+const LONGEST_NUMBER = 20
+
 /** Whether a text is a positive number without a unit. */
 function isAmbiguous(text: string): boolean {
-  return isBareNumber(text) && Number(text) > 0
+  return text.length <= LONGEST_NUMBER && isBareNumber(text) && Number(text) > 0
 }
 
 function bothDurations(name: string, text: string): string {
