@@ -87,12 +87,14 @@ async function measure(
 ): Promise<R18Part> {
   const pool = new Pool(origin.port, 32)
   let pings = 0
+  // What is on its way when the measuring ends is cut with everything else.
+  let over = false
   const onping = (session: string, id: unknown): void => {
     pings += 1
     const answer = { jsonrpc: '2.0', id, result: {} }
     pool.ask(encode('POST', { session }, answer)).then(
-      ({ status }) => status === 202 || violations.push(`the answer to a ping got ${status}`),
-      (error: unknown) => violations.push(`a ping could not be answered: ${String(error)}`),
+      ({ status }) => over || status === 202 || violations.push(`the answer to a ping got ${status}`),
+      (error: unknown) => over || violations.push(`a ping could not be answered: ${String(error)}`),
     )
   }
   const openOne = async (): Promise<LightStream> => {
@@ -132,6 +134,7 @@ async function measure(
       waited: (after.waitedForCore - quiet.waitedForCore) / elapsed,
     }
   } finally {
+    over = true
     for (const stream of streams) stream.cut()
     pool.close()
   }
