@@ -4,6 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 import type { Clock } from '../clock.ts'
+import { type Linked, LinkedList } from '../linked-list.ts'
 import type { AuthInfo } from '../types.ts'
 import { collectBody } from './body.ts'
 import type { BodyResult, Exchange, ResponseHeaders } from './exchange.ts'
@@ -37,13 +38,11 @@ interface TrackedSocket extends Socket {
 }
 
 /** The exchanges of one connection that are not over, oldest first: more than one where requests are sent without waiting for answers. */
-class Connection {
+class Connection extends LinkedList<NodeExchange> {
   /** The latest response. */
   latest: ServerResponse | undefined
   /** Whether the connection ends after an answer that is on its way. */
   ending = false
-  #oldest: NodeExchange | undefined
-  #newest: NodeExchange | undefined
 
   static of(socket: TrackedSocket): Connection {
     const known = socket[CONNECTION]
@@ -54,30 +53,13 @@ class Connection {
     return connection
   }
 
-  add(exchange: NodeExchange): void {
-    exchange.before = this.#newest
-    if (this.#newest === undefined) this.#oldest = exchange
-    else this.#newest.after = exchange
-    this.#newest = exchange
-  }
-
-  remove(exchange: NodeExchange): void {
-    const { before, after } = exchange
-    if (before === undefined) this.#oldest = after
-    else before.after = after
-    if (after === undefined) this.#newest = before
-    else after.before = before
-    exchange.before = undefined
-    exchange.after = undefined
-  }
-
   #closed(): void {
-    while (this.#oldest !== undefined) this.#oldest.connectionClosed()
+    while (this.first !== undefined) this.first.connectionClosed()
   }
 }
 
 /** One request of Node's HTTP server. */
-export class NodeExchange implements Exchange {
+export class NodeExchange implements Exchange, Linked<NodeExchange> {
   readonly method: string
   readonly target: string
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
@@ -93,9 +75,8 @@ export class NodeExchange implements Exchange {
   #listening = false
   readonly #connection: Connection
   /** @internal Links of the connection's list. */
-  before: NodeExchange | undefined
-  /** @internal */ after: NodeExchange | undefined
-  #onBody: ((body: BodyResult) => void) | undefined
+  next: NodeExchange | undefined
+  /** @internal */ previous: NodeExchange | undefined
   #bodyRead = false
   #responded = false
   #closed = false
@@ -117,7 +98,7 @@ export class NodeExchange implements Exchange {
     // Node drops what comes behind an answer that says the connection closes: what cannot be answered must not be done (RFC 9112 §9.6).
     else if (connection.ending) this.#closed = true
     else {
-      connection.add(this)
+      connection.append(this)
       // A stream of HTTP/2 ends without its connection.
       if (req.httpVersionMajor > 1) this.#listen()
     }
@@ -181,13 +162,10 @@ export class NodeExchange implements Exchange {
   }
 
   readBody(limit: number, timeout: number, onBody: (body: BodyResult) => void): void {
-    this.#onBody = onBody
-    collectBody(this.#req, limit, timeout, this.#options.clock, this.#gotBody)
-  }
-
-  readonly #gotBody = (body: BodyResult): void => {
-    this.#bodyRead = typeof body !== 'string'
-    this.#onBody?.(body)
+    collectBody(this.#req, limit, timeout, this.#options.clock, (body) => {
+      this.#bodyRead = typeof body !== 'string'
+      onBody(body)
+    })
   }
 
   get closed(): boolean {
@@ -287,15 +265,11 @@ export class NodeExchange implements Exchange {
   #listen(): void {
     if (this.#listening) return
     this.#listening = true
-    this.#res.on('close', this.#onClose)
+    this.#res.on('close', () => this.connectionClosed())
     this.#res.on('error', ignore)
   }
 
-  readonly #onClose = (): void => {
-    this.#finish(this.#res.writableFinished)
-  }
-
-  /** @internal The connection is gone. */
+  /** @internal The connection is gone, or the response has ended. */
   connectionClosed(): void {
     this.#finish(this.#res.writableFinished)
   }

@@ -1,11 +1,12 @@
 /** The sessions that have an instance, idlest first: who sleeps when, and who must when there are too many. */
 
 import { DeadlineCall } from '../deadlines.ts'
+import { type Linked, LinkedList } from '../linked-list.ts'
 import type { Runtime } from './runtime.ts'
 import type { Session } from './session.ts'
 
 /** A place in the order of {@link AwakeSessions}; the session's own, so that moving it costs nothing. */
-export class AwakePlace {
+export class AwakePlace implements Linked<AwakePlace> {
   /** @internal Monotonic time at which the instance was last used, or looked at because it might sleep. */
   at: number
   /** How often the instance was used. */
@@ -28,8 +29,8 @@ export class AwakeSessions {
   readonly #sleepAfter: number
   readonly #maxAwake: number
   readonly #sweep = new DeadlineCall(() => this.#sleepIdle())
-  #idlest: AwakePlace | undefined
-  #latest: AwakePlace | undefined
+  /** The idlest first. */
+  readonly #places = new LinkedList<AwakePlace>()
   #size = 0
   /** How many of them are about to sleep. */
   #falling = 0
@@ -52,7 +53,7 @@ export class AwakeSessions {
   /** A session has an instance now. */
   add(session: Session): AwakePlace {
     const place = new AwakePlace(session, this.#runtime.clock.now())
-    this.#append(place)
+    this.#places.append(place)
     this.#size += 1
     this.#arm()
     return place
@@ -62,9 +63,9 @@ export class AwakeSessions {
   touch(place: AwakePlace): void {
     place.at = this.#runtime.clock.now()
     place.uses += 1
-    if (this.#latest !== place) {
-      this.#unlink(place)
-      this.#append(place)
+    if (this.#places.last !== place) {
+      this.#places.remove(place)
+      this.#places.append(place)
     }
     // What could not sleep while all were at work can now.
     if (this.#tooMany) this.#arm()
@@ -79,7 +80,7 @@ export class AwakeSessions {
 
   /** The session has no instance any more. */
   remove(place: AwakePlace): void {
-    this.#unlink(place)
+    this.#places.remove(place)
     this.#notFalling(place)
     this.#size -= 1
     if (this.#size === 0) this.#runtime.deadlines.disarm(this.#sweep)
@@ -92,7 +93,7 @@ export class AwakeSessions {
     const started = clock.now()
     let asleep = 0
     for (let left = Math.min(most, this.#size); left > 0 && clock.now() - started <= SLICE; left--) {
-      const place = this.#idlest
+      const place = this.#places.first
       if (place === undefined || started - place.at < JUST_USED) break
       if (this.#sleepOrMove(place)) asleep += 1
     }
@@ -117,9 +118,10 @@ export class AwakeSessions {
 
   #arm(): void {
     const { deadlines } = this.#runtime
-    if (this.#stopped || this.#idlest === undefined) return
+    const idlest = this.#places.first
+    if (this.#stopped || idlest === undefined) return
     if (this.#tooMany) deadlines.armAt(this.#sweep, this.#runtime.clock.now())
-    else if (!this.#sweep.armed) deadlines.armAt(this.#sweep, this.#idlest.at + this.#sleepAfter)
+    else if (!this.#sweep.armed) deadlines.armAt(this.#sweep, idlest.at + this.#sleepAfter)
   }
 
   /** Looks at each place at most once: what cannot sleep now is as good as just used. */
@@ -127,7 +129,7 @@ export class AwakeSessions {
     const { clock } = this.#runtime
     const started = clock.now()
     for (let left = this.#size; left > 0; left--) {
-      const place = this.#idlest
+      const place = this.#places.first
       if (place === undefined) return
       if (!this.#tooMany && place.at + this.#sleepAfter > clock.now()) break
       this.#sleepOrMove(place)
@@ -145,35 +147,19 @@ export class AwakeSessions {
       this.#falling += 1
     }
     place.at = this.#runtime.clock.now()
-    this.#unlink(place)
-    this.#append(place)
+    this.#places.remove(place)
+    this.#places.append(place)
     return outcome === 'falling-asleep'
   }
 
   #armAgain(started: number): void {
     const { clock, deadlines } = this.#runtime
-    if (this.#stopped || this.#idlest === undefined) return
-    const due = this.#idlest.at + this.#sleepAfter
+    const idlest = this.#places.first
+    if (this.#stopped || idlest === undefined) return
+    const due = idlest.at + this.#sleepAfter
     // Those at work make a limit wait: they are asked again when one of them is done.
     if (clock.now() - started > SLICE) deadlines.arm(this.#sweep, 0)
     else deadlines.armAt(this.#sweep, due)
-  }
-
-  #append(place: AwakePlace): void {
-    place.previous = this.#latest
-    place.next = undefined
-    if (this.#latest === undefined) this.#idlest = place
-    else this.#latest.next = place
-    this.#latest = place
-  }
-
-  #unlink(place: AwakePlace): void {
-    if (place.previous === undefined) this.#idlest = place.next
-    else place.previous.next = place.next
-    if (place.next === undefined) this.#latest = place.previous
-    else place.next.previous = place.previous
-    place.next = undefined
-    place.previous = undefined
   }
 }
 

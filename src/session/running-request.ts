@@ -1,5 +1,6 @@
 /** JSON-RPC requests that were handed to an instance and are not answered yet. */
 
+import { type Linked, LinkedList } from '../linked-list.ts'
 import type { JsonRpcRequest, JsonRpcResponse, RequestId } from '../types.ts'
 import type { RequestOutcome } from './events.ts'
 import type { Hold } from './idle-clock.ts'
@@ -23,7 +24,7 @@ export interface AnswerSink {
 }
 
 /** One request in flight. It is known to the instance by a private id: clients repeat theirs. */
-export class RunningRequest {
+export class RunningRequest implements Linked<RunningRequest> {
   /** The id the instance knows it by; never 0, which SDK v1 cannot cancel. */
   readonly privateId: number
   /** The id the client gave it. */
@@ -38,8 +39,8 @@ export class RunningRequest {
   answered = false
   /** @internal Whether it is in flight: the list's, as are the links. */
   running = false
-  /** @internal */ older: RunningRequest | undefined
-  /** @internal */ newer: RunningRequest | undefined
+  /** @internal */ next: RunningRequest | undefined
+  /** @internal */ previous: RunningRequest | undefined
   readonly #hold: Hold | undefined
 
   constructor(
@@ -81,14 +82,13 @@ export interface RequestsOwner {
  * A list through the requests themselves: a map makes a new table with nearly every call, and V8's young collections keep what an old
  * table leads to. Finding one takes at most `maxRequestsPerSession` steps, and mostly one.
  */
-export class RunningRequests {
+export class RunningRequests extends LinkedList<RunningRequest> {
   readonly #owner: RequestsOwner
-  #oldest: RunningRequest | undefined
-  #newest: RunningRequest | undefined
   #size = 0
   #lastPrivateId = 0
 
   constructor(owner: RequestsOwner) {
+    super()
     this.#owner = owner
   }
 
@@ -106,36 +106,33 @@ export class RunningRequests {
   /** Registers a request. */
   add(request: RunningRequest): void {
     request.running = true
-    request.older = this.#newest
-    if (this.#newest === undefined) this.#oldest = request
-    else this.#newest.newer = request
-    this.#newest = request
+    this.append(request)
     this.#size += 1
   }
 
   /** The request an instance means by a private id. */
   get(privateId: RequestId): RunningRequest | undefined {
-    let request = this.#newest
-    while (request !== undefined && request.privateId !== privateId) request = request.older
+    let request = this.last
+    while (request !== undefined && request.privateId !== privateId) request = request.previous
     return request
   }
 
   /** The newest request that the client gave this id: `notifications/cancelled` means that one. */
   newest(id: RequestId): RunningRequest | undefined {
-    let request = this.#newest
-    while (request !== undefined && request.id !== id) request = request.older
+    let request = this.last
+    while (request !== undefined && request.id !== id) request = request.previous
     return request
   }
 
   /** The only running request, if there is exactly one. */
   only(): RunningRequest | undefined {
-    return this.#size === 1 ? this.#newest : undefined
+    return this.#size === 1 ? this.last : undefined
   }
 
   /** All of them, oldest first. */
   all(): RunningRequest[] {
     const all: RunningRequest[] = []
-    for (let request = this.#oldest; request !== undefined; request = request.newer) all.push(request)
+    for (let request = this.first; request !== undefined; request = request.next) all.push(request)
     return all
   }
 
@@ -143,13 +140,7 @@ export class RunningRequests {
   settle(request: RunningRequest, outcome: RequestOutcome): boolean {
     if (!request.running) return false
     request.running = false
-    const { older, newer } = request
-    if (older === undefined) this.#oldest = newer
-    else older.newer = newer
-    if (newer === undefined) this.#newest = older
-    else newer.older = older
-    request.older = undefined
-    request.newer = undefined
+    this.remove(request)
     this.#size -= 1
     this.#owner.requestEnded(request, outcome)
     return true

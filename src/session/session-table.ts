@@ -1,5 +1,6 @@
 /** All sessions of one manager: who has how many, and whom a newcomer may displace. */
 
+import { LinkedList } from '../linked-list.ts'
 import type { CloseReason } from '../types.ts'
 import type { Runtime } from './runtime.ts'
 import { type Session, sessionKey, type SessionOwner } from './session.ts'
@@ -25,32 +26,19 @@ export class Slot {
 }
 
 /** Idle sessions in the order in which they became idle. The links are the sessions' own, so that a call makes nothing. */
-export class IdleSessions implements Iterable<Session> {
-  #first: Session | undefined
-  #last: Session | undefined
-
-  append(session: Session): void {
+export class IdleSessions extends LinkedList<Session> implements Iterable<Session> {
+  override append(session: Session): void {
     session.idleList = this
-    session.previousIdle = this.#last
-    session.nextIdle = undefined
-    if (this.#last === undefined) this.#first = session
-    else this.#last.nextIdle = session
-    this.#last = session
+    super.append(session)
   }
 
-  remove(session: Session): void {
-    const { previousIdle, nextIdle } = session
-    if (previousIdle === undefined) this.#first = nextIdle
-    else previousIdle.nextIdle = nextIdle
-    if (nextIdle === undefined) this.#last = previousIdle
-    else nextIdle.previousIdle = previousIdle
+  override remove(session: Session): void {
+    super.remove(session)
     session.idleList = undefined
-    session.nextIdle = undefined
-    session.previousIdle = undefined
   }
 
   *[Symbol.iterator](): Iterator<Session> {
-    for (let session = this.#first; session !== undefined; session = session.nextIdle) yield session
+    for (let session = this.first; session !== undefined; session = session.next) yield session
   }
 }
 

@@ -6,6 +6,7 @@ import { DeadlineCall } from '../deadlines.ts'
 import { messageOf, SojournError } from '../errors.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
+import type { Linked } from '../linked-list.ts'
 import type {
   AuthInfo,
   ClientIdentity,
@@ -105,7 +106,7 @@ class AwakePart {
 }
 
 /** One session. What not every session needs is made on first use, and let go when it sleeps. */
-export class Session implements TransportHost, IdleClockOwner {
+export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
   readonly runtime: Runtime
   readonly record: SessionRecord
   /** Under `stateless`: lives for one POST, has no id and no place in the table. */
@@ -116,8 +117,8 @@ export class Session implements TransportHost, IdleClockOwner {
   /** @internal Where the table keeps the session: its slot, and its place among the idle. */
   slot: Slot | undefined
   /** @internal */ idleList: IdleSessions | undefined
-  /** @internal */ nextIdle: Session | undefined
-  /** @internal */ previousIdle: Session | undefined
+  /** @internal Links of that list. */ next: Session | undefined
+  /** @internal */ previous: Session | undefined
   /** @internal Whether the store has yet to be told of a change of the record. */
   unsaved = false
   /** @internal Whether the store counts the session as in use. */
