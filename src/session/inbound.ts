@@ -83,14 +83,12 @@ export function needsInstance(messages: readonly ParsedMessage[]): boolean {
 /** Executes a POST that passed {@link checkPost}, and answers it. */
 export function executePost(session: Session, post: Post): void {
   const { exchange, messages, batch, hold } = post
-  let requests = 0
-  for (const { kind } of messages) if (kind === 'request') requests += 1
-  if (requests === 0) {
+  if (!messages.some(({ kind }) => kind === 'request')) {
     executeOneWay(session, post)
     return
   }
   hold?.confirm()
-  const answer = new PostAnswer(session, exchange, hold, requests, messages, batch, post.mode)
+  const answer = new PostAnswer(session, exchange, hold, messages, batch, post.mode)
   const context = new MessageContext(session, exchange, post.authInfo, answer)
   for (const parsed of messages) {
     // An earlier message of the batch may have ended the session; its requests are answered all the same.

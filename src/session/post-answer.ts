@@ -52,7 +52,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
   #state: State = 'waiting'
   /** The peer is gone, or was never going to be answered. */
   #gone = false
-  #outstanding: number
+  #outstanding = 0
   #status = 200
   #collected: Collected | undefined
   #lastCollected: Collected | undefined
@@ -63,7 +63,6 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     session: Session,
     exchange: Exchange,
     hold: Hold | undefined,
-    outstanding: number,
     messages: readonly ParsedMessage[],
     batch: boolean,
     mode: ResponseMode,
@@ -72,8 +71,8 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
     this.#session = session
     this.#exchange = exchange
     this.#hold = hold
-    this.#outstanding = outstanding
     this.#messages = messages
+    for (const { kind } of messages) if (kind === 'request') this.#outstanding += 1
     this.#batch = batch
     this.#mode = mode
     if (exchange.closed) {
@@ -191,6 +190,7 @@ export class PostAnswer extends Deadline implements AnswerSink, SseConnectionOwn
       if (!one.cancelled) stream.send(one.body, { answer: one.request.id })
     }
     this.#collected = undefined
+    this.#lastCollected = undefined
   }
 
   #collect(request: Answerable, body: string, cancelled: boolean): void {

@@ -43,9 +43,13 @@ export interface PostHost {
   gone(id: string, principal: string | undefined): Promise<Refusal>
   /** Sends a refusal and tells of it. */
   refuse(exchange: Exchange, refusal: Refusal): void
+  /** Calls `onServed` when something that had to be waited for is over, however it ended. */
+  after(exchange: Exchange, served: Promise<void>, onServed: (() => void) | undefined): void
   /** Something went wrong that nobody thought of. */
   failed(exchange: Exchange, thrown: unknown): void
 }
+
+const NONE: readonly ParsedMessage[] = []
 
 /** A POST whose head has passed, and what its session is held by while the body comes. */
 class IncomingPost implements Post {
@@ -55,7 +59,8 @@ class IncomingPost implements Post {
   readonly id: ReturnType<typeof singleValue>
   readonly session: Session | undefined
   readonly hold: Hold | undefined
-  messages: readonly ParsedMessage[] = []
+  /** Those of the body, once it was read. */
+  messages: readonly ParsedMessage[] = NONE
   batch = false
 
   constructor(
@@ -86,27 +91,19 @@ export class Posts {
     this.#host = host
   }
 
-  /** Serves one. Never throws; `onServed` is called when it was dispatched or refused. */
+  /** Serves one; `onServed` is called when it was dispatched or refused. What it throws, it throws before it has waited for anything. */
   serve(exchange: Exchange, caller: Caller, onServed: (() => void) | undefined): void {
     // Callbacks, not promises: a call on a session that is awake waits for its body and nothing else.
-    try {
-      const post = this.#readHead(exchange, caller)
-      if (post === undefined) onServed?.()
-      else this.#host.front.readBody(exchange, (body) => this.#serveBody(post, body, onServed))
-    } catch (thrown) {
-      this.#host.failed(exchange, thrown)
-      onServed?.()
-    }
+    const post = this.#readHead(exchange, caller)
+    if (post === undefined) onServed?.()
+    else this.#host.front.readBody(exchange, (body) => this.#serveBody(post, body, onServed))
   }
 
   #serveBody(post: IncomingPost, body: BodyResult | undefined, onServed: (() => void) | undefined): void {
     try {
       const waiting = this.#route(post, body)
       if (waiting === undefined) onServed?.()
-      else
-        void waiting
-          .catch((thrown: unknown) => this.#host.failed(post.exchange, thrown))
-          .then(() => onServed?.())
+      else this.#host.after(post.exchange, waiting, onServed)
     } catch (thrown) {
       this.#host.failed(post.exchange, thrown)
       onServed?.()

@@ -197,6 +197,7 @@ export class StreamableHTTPSessionManager {
       },
       withoutStore: () => this.#withoutStore(),
       gone: (id, principal) => this.#gone(id, principal),
+      after: (exchange, served, onServed) => this.#after(exchange, served, onServed),
       failed: (exchange, thrown) => this.#failed(exchange, thrown),
     }
   }

@@ -102,7 +102,6 @@ export class SessionOpener {
           session,
           exchange,
           undefined,
-          1,
           [{ kind: 'request', message: request }],
           false,
           mode === 'sse' ? 'json' : mode,
@@ -124,7 +123,7 @@ export class SessionOpener {
     }
     exchange.commonHeaders = { ...exchange.commonHeaders, 'Mcp-Session-Id': record.id }
     const hold = session.clock.hold('exchange')
-    new PostAnswer(session, exchange, hold, 1, [{ kind: 'request', message: request }], false, mode).answer(
+    new PostAnswer(session, exchange, hold, [{ kind: 'request', message: request }], false, mode).answer(
       request,
       response,
     )
