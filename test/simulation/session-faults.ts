@@ -1,7 +1,7 @@
 /** Deliberate faults, each small and each against one promise: the checker must find every one of them. */
 
 import type { Clock } from '../../src/clock.ts'
-import { Hold, IdleClock } from '../../src/session/idle-clock.ts'
+import { Hold, type HoldKind, IdleClock } from '../../src/session/idle-clock.ts'
 import { PostAnswer } from '../../src/session/post-answer.ts'
 import { RunningRequests } from '../../src/session/running-request.ts'
 import { Session } from '../../src/session/session.ts'
@@ -73,6 +73,17 @@ function foreignSession(world: World, exchange: SimExchange): ReturnType<World['
   return session !== undefined && session.principal !== sub ? session : undefined
 }
 
+/** Lets go at once of the holds of a kind that a method of the clock takes. */
+function releasing(method: 'hold' | 'holdProvisionally', released: HoldKind): () => void {
+  return replace(IdleClock.prototype, method, (original) => {
+    return function (this: IdleClock, kind): Hold {
+      const hold = original.call(this, kind)
+      if (kind === released) hold.release()
+      return hold
+    }
+  })
+}
+
 /** All of them. */
 export const SESSION_FAULTS: readonly SessionFault[] = [
   // P1
@@ -99,40 +110,19 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
     name: 'an exchange does not hold its session',
     seed: 1,
     breaks: ['P1'],
-    patch: () =>
-      replace(IdleClock.prototype, 'holdProvisionally', (original) => {
-        return function (this: IdleClock, kind): Hold {
-          const hold = original.call(this, kind)
-          if (kind === 'exchange') hold.release()
-          return hold
-        }
-      }),
+    patch: () => releasing('holdProvisionally', 'exchange'),
   },
   {
     name: 'a running request does not hold its session',
     seed: 3,
     breaks: ['P1'],
-    patch: () =>
-      replace(IdleClock.prototype, 'hold', (original) => {
-        return function (this: IdleClock, kind): Hold {
-          const hold = original.call(this, kind)
-          if (kind === 'request') hold.release()
-          return hold
-        }
-      }),
+    patch: () => releasing('hold', 'request'),
   },
   {
     name: 'an open stream does not hold its session',
     seed: 1,
     breaks: ['P1'],
-    patch: () =>
-      replace(IdleClock.prototype, 'holdProvisionally', (original) => {
-        return function (this: IdleClock, kind): Hold {
-          const hold = original.call(this, kind)
-          if (kind === 'stream') hold.release()
-          return hold
-        }
-      }),
+    patch: () => releasing('holdProvisionally', 'stream'),
   },
   {
     name: 'a late timer does not wait for what lies in the sockets',
