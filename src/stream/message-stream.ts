@@ -357,9 +357,10 @@ export class MessageStream {
     else connection.flush()
   }
 
-  /** Ends the connection after what a slow log has still to take. */
+  /** Ends the connection after what a slow log has still to take; not one that takes its place meanwhile, which has its own replay to end. */
   #endInOrder(): void {
-    const end = (): void => this.#connection?.end(this.#retry)
+    const connection = this.#connection
+    const end = (): void => connection?.end(this.#retry)
     if (this.#inOrder === undefined) end()
     else this.#inOrder = this.#inOrder.then(end)
   }

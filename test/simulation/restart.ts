@@ -339,7 +339,8 @@ class Run {
     const { closedAt = 0, answeredAt = 0, startedAt } = exchange
     if (visitor.goneAt !== undefined && startedAt > visitor.goneAt)
       this.#violate('only 404 after the end', `${exchange.method} was accepted after the end was told`)
-    visitor.heldUntil = Math.max(visitor.heldUntil, closedAt)
+    // A resume that nothing is left for prolongs nothing.
+    if (exchange.status !== 204) visitor.heldUntil = Math.max(visitor.heldUntil, closedAt)
     if (idleSince === undefined || this.#fails) return
     const late = answeredAt - idleSince - IDLE
     if (late > -1000) this.#stake('idle time checked')

@@ -419,4 +419,32 @@ describe('every event once, in order, without a gap (promise 4)', () => {
     expect(bench.gaps).toBe(1)
     await leavesNothing(bench)
   })
+
+  test('who comes back while the log is behind gets the rest on that connection, though one before it waited for the same', async () => {
+    const log = new ManualLog()
+    const bench = new Bench(log)
+    const logged = async (): Promise<void> => {
+      log.commit()
+      log.acknowledge(0)
+      await microtasks(12)
+    }
+    bench.open()
+    bench.send()
+    await logged()
+    bench.cut()
+    bench.send()
+    bench.answer()
+    // Has all that the log has, and is to end after what it has not.
+    bench.resume()
+    bench.cut()
+    await logged()
+    bench.resume()
+    await logged()
+    log.answer(0)
+    await microtasks(12)
+    log.answer(0)
+    await microtasks(12)
+    expect([bench.positions, bench.exchange?.outcome]).toEqual([[1, 2, 3], 'completed'])
+    await leavesNothing(bench)
+  })
 })
