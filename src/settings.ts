@@ -543,14 +543,21 @@ export function checkTogether(found: ReadonlyMap<SettingKey, FoundSetting>): voi
   }
 }
 
+/** Stands for a store that was given as an object, among settings that are all text. */
+const OWN_STORE = 'sqlite:own'
+
 function checkStored(found: ReadonlyMap<SettingKey, FoundSetting>): void {
   const store = found.get('store')
-  const durability = found.get('durability')
-  if (store === undefined || store.value !== 'memory') return
-  if (durability === undefined || durability.origin === 'default') return
-  throw new RangeError(
-    `${durability.name} needs a store: ${store.name} is 'memory', which keeps nothing that could be durable. Set ${store.name}, to 'sqlite:./sessions.db' for one, or leave ${durability.name} out`,
-  )
+  if (store === undefined || (store.value !== 'memory' && store.value !== OWN_STORE)) return
+  for (const key of ['durability', 'maxStoreSize'] as const) {
+    const given = found.get(key)
+    if (given === undefined || given.origin === 'default') continue
+    throw new RangeError(
+      store.value === 'memory'
+        ? `${given.name} needs a store: ${store.name} is 'memory', which keeps nothing beyond the process. Set ${store.name}, to 'sqlite:./sessions.db' for one, or leave ${given.name} out`
+        : `${given.name} says nothing about a store that was made already, and ${store.name} is one. Give it to what makes that store, or leave it out`,
+    )
+  }
 }
 
 /** Settings that say nothing without an issuer, and those that only one of the ways to check a token needs. */
@@ -760,8 +767,7 @@ export function resolveOptions(
   const standIn = byFunction ? { sessionIdleTimeout: DEFAULT_IDLE_TIMEOUT } : {}
   const { store } = options
   const ownStore = typeof store === 'object' ? checkedStore(store) : undefined
-  // As a name for a store that has none.
-  const storeName = ownStore === undefined ? {} : { store: 'sqlite:own' }
+  const storeName = ownStore === undefined ? {} : { store: OWN_STORE }
   const found = findSettings(appSettings, { arguments: { ...given, ...standIn, ...storeName }, env })
   checkTogether(found)
   const resolved = Object.fromEntries([...found].map(([key, { value }]) => [key, value]))

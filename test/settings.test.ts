@@ -15,6 +15,7 @@ import {
   settings,
 } from '../src/settings.ts'
 import type { Environment } from '../src/settings.ts'
+import { MemorySessionStore } from '../src/store/memory-store.ts'
 import type { AppOptions, Logger } from '../src/types.ts'
 
 /** The error of these options, as `Name: message`. */
@@ -487,13 +488,23 @@ describe('options that exclude each other', () => {
   it.each<[object, Environment, string, string]>([
     [{ durability: 'relaxed' }, {}, 'durability', 'store'],
     [{ durability: 'full', store: 'memory' }, {}, 'durability', 'store'],
+    [{ maxStoreSize: '1MiB' }, {}, 'maxStoreSize', 'store'],
     [{ durability: 'relaxed' }, { SOJOURN_STORE: 'memory' }, 'durability', 'SOJOURN_STORE'],
     [{}, { SOJOURN_DURABILITY: 'relaxed' }, 'SOJOURN_DURABILITY', 'store'],
-  ])('durability without a store: %j %j', (options, env, durability, store) => {
+  ])('what a store is told, without a store: %j %j', (options, env, durability, store) => {
     expect(refusal(options, env)).toBe(
-      `RangeError: ${durability} needs a store: ${store} is 'memory', which keeps nothing that could be durable. Set ${store}, to 'sqlite:./sessions.db' for one, or leave ${durability} out`,
+      `RangeError: ${durability} needs a store: ${store} is 'memory', which keeps nothing beyond the process. Set ${store}, to 'sqlite:./sessions.db' for one, or leave ${durability} out`,
     )
   })
+
+  it.each([{ durability: 'full' }, { maxStoreSize: '1MiB' }] as const)(
+    '%j beside a store that was made already',
+    (option) => {
+      expect(refusal({ ...option, store: new MemorySessionStore() })).toBe(
+        `RangeError: ${Object.keys(option).join()} says nothing about a store that was made already, and store is one. Give it to what makes that store, or leave it out`,
+      )
+    },
+  )
 
   it('durability with a store is fine', () => {
     const options = { durability: 'relaxed', store: 'sqlite:./sessions.db' } as const

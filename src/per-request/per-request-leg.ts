@@ -13,7 +13,7 @@ import { isObject } from '../json.ts'
 import { errorBody, JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import type { Caller } from '../session/http-front.ts'
 import { MEMORY_SHORT } from '../session/memory-pressure.ts'
-import { type Refusal, SHUTTING_DOWN } from '../session/refusal.ts'
+import type { Refusal } from '../session/refusal.ts'
 import { ACCESS_ENDED } from '../session/refusals.ts'
 import type { Runtime } from '../session/runtime.ts'
 import type { McpServerLike, ResponseMode } from '../types.ts'
@@ -74,9 +74,10 @@ export class PerRequestLeg {
   /** Ends what still runs: calls are answered with an error, those who listen are told that it is over. */
   async close(): Promise<void> {
     this.#draining = true
-    for (const call of [...this.#calls]) if (!call.listens) call.stop(SHUTTING_DOWN)
+    const { shuttingDown } = this.#runtime
+    for (const call of [...this.#calls]) if (!call.listens) call.stop(shuttingDown)
     await this.#handler?.close()
-    for (const call of [...this.#calls]) call.stop(SHUTTING_DOWN)
+    for (const call of [...this.#calls]) call.stop(shuttingDown)
     this.#pool?.close()
   }
 
@@ -95,7 +96,7 @@ export class PerRequestLeg {
   ): Promise<Refusal | undefined> {
     const { id } = post
     if (exchange.closed) return undefined
-    if (this.#draining) return { ...SHUTTING_DOWN, id }
+    if (this.#draining) return { ...this.#runtime.shuttingDown, id }
     if (this.#sdk === 'none') return this.#notSpoken(post)
     const wrong = this.#checkSubscriptions(post)
     if (wrong !== undefined) {

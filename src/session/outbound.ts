@@ -74,9 +74,8 @@ export class Outbound {
 
   /** Sends a request of Sojourn's own, under the number it already has. */
   sendUnrelated(data: string): Promise<void> {
-    const { streams } = this.#session
-    if (streams.standaloneOpen) {
-      streams.standalone.request(data)
+    if (this.#session.standaloneOpen) {
+      this.#session.streams.standalone.request(data)
       return SENT
     }
     for (const request of [handling.getStore(), this.#session.requests.only()]) {
@@ -89,7 +88,7 @@ export class Outbound {
       return Promise.reject(
         new SojournError('undeliverable', 'Under stateless the client cannot be asked anything'),
       )
-    return streams.standalone.park(data)
+    return this.#session.streams.standalone.park(data)
   }
 
   /** Forgets what the instance asked the client: the instance is gone. */

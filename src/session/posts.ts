@@ -11,7 +11,7 @@ import type { Hold } from './idle-clock.ts'
 import { checkPost, executePost, needsInstance, type Post } from './inbound.ts'
 import { AwakeHold } from './instance-life.ts'
 import { initializeIn, requestIdOf } from './posted.ts'
-import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
+import type { Refusal } from './refusal.ts'
 import {
   ALREADY_INITIALIZED,
   INITIALIZE_IN_BATCH,
@@ -189,7 +189,7 @@ export class Posts {
     if (version !== undefined) return this.#refuse(post, version)
     // Answers to what running calls ask still come through.
     const asks = this.#host.ending && messages.some(({ kind }) => kind === 'request')
-    if (asks) return this.#refuse(post, SHUTTING_DOWN)
+    if (asks) return this.#refuse(post, this.#host.runtime.shuttingDown)
     const limit = checkPost(session, post)
     if (limit !== undefined) return this.#refuse(post, limit)
     if (session.instance === undefined && needsInstance(messages))

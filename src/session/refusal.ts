@@ -24,13 +24,15 @@ export interface Refusal {
   readonly option?: string
 }
 
-/** The app is closing: clients may try another node, or again after a restart. */
-export const SHUTTING_DOWN: Refusal = {
-  status: 503,
-  code: JsonRpcErrorCode.SERVER_ERROR,
-  message: 'Service Unavailable: the server is shutting down',
-  cause: 'draining',
-  headers: { 'Retry-After': '10' },
+/** The app is closing: clients may try another node, or again after `retry` milliseconds, when another process may be there. */
+export function shuttingDown(retry: number): Refusal {
+  return {
+    status: 503,
+    code: JsonRpcErrorCode.SERVER_ERROR,
+    message: 'Service Unavailable: the server is shutting down',
+    cause: 'draining',
+    headers: { 'Retry-After': String(Math.ceil(retry / 1000)) },
+  }
 }
 
 /** Sends a refusal. */

@@ -9,6 +9,7 @@ import type { CreateServer } from '../types.ts'
 import type { AwakeSessions } from './awake-sessions.ts'
 import type { EventHub } from './events.ts'
 import type { MemoryPressure } from './memory-pressure.ts'
+import type { Refusal } from './refusal.ts'
 import type { Session } from './session.ts'
 import type { Revocations } from './revocations.ts'
 import type { SharedJsonPool } from './shared-json.ts'
@@ -23,6 +24,8 @@ export interface Runtime {
   readonly hub: EventHub
   readonly log: Log
   readonly load: Load
+  /** What is told to who comes while the app closes. */
+  readonly shuttingDown: Refusal
   /** Whose access was ended. */
   readonly revocations: Revocations
   /** JSON that sessions have in common. */

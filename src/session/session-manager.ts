@@ -23,7 +23,7 @@ import { EventHub } from './events.ts'
 import { type Caller, type Checked, HttpFront } from './http-front.ts'
 import { type HeapOfProcess, MemoryPressure } from './memory-pressure.ts'
 import { type PostHost, Posts } from './posts.ts'
-import { type Refusal, sendRefusal, SHUTTING_DOWN } from './refusal.ts'
+import { type Refusal, sendRefusal, shuttingDown } from './refusal.ts'
 import {
   ACCESS_ENDED,
   CURSOR_CONFLICT,
@@ -46,7 +46,7 @@ import { SessionTable } from './session-table.ts'
 import { SharedJsonPool } from './shared-json.ts'
 import { type OpeningHost, SessionOpener } from './session-opener.ts'
 import { Sessions } from './sessions.ts'
-import { Shutdown } from './shutdown.ts'
+import { restartWait, Shutdown } from './shutdown.ts'
 import { StatelessServing } from './stateless.ts'
 import { checkVersion } from './version-check.ts'
 
@@ -126,6 +126,7 @@ export class StreamableHTTPSessionManager {
       hub: new EventHub((thrown) => log.error('an event listener threw', { error: thrown })),
       log,
       load: new Load(),
+      shuttingDown: shuttingDown(restartWait(resolved)),
       revocations: new Revocations(),
       shared: new SharedJsonPool(),
       awake: sleeps ? new AwakeSessions({ clock, deadlines, log }, { sleepAfter, maxAwake }) : undefined,
@@ -262,7 +263,8 @@ export class StreamableHTTPSessionManager {
     if (persistence === undefined) return NOT_FOUND
     const without = this.#withoutStore()
     if (without !== undefined) return without
-    if (this.#shutdown.state === 'ending' || this.#shutdown.state === 'over') return SHUTTING_DOWN
+    if (this.#shutdown.state === 'ending' || this.#shutdown.state === 'over')
+      return this.#runtime.shuttingDown
     return ((await persistence.mayDeny(id, principal)) ?? true) ? NOT_FOUND : STORE_FAILS
   }
 

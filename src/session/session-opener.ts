@@ -10,7 +10,7 @@ import { openSession, type Outcome, recordAnswer } from './opening.ts'
 import { PostAnswer } from './post-answer.ts'
 import { jsonText } from './posted.ts'
 import { MEMORY_SHORT } from './memory-pressure.ts'
-import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
+import type { Refusal } from './refusal.ts'
 import { ACCESS_ENDED, ALREADY_INITIALIZED, FULL, STORE_FAILS } from './refusals.ts'
 import type { Runtime } from './runtime.ts'
 import { Session } from './session.ts'
@@ -62,7 +62,8 @@ export class SessionOpener {
     }
     if (this.#single && this.#everOpened)
       return this.#host.refuse(exchange, { ...ALREADY_INITIALIZED, id: request.id })
-    if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id: request.id })
+    if (this.#host.draining)
+      return this.#host.refuse(exchange, { ...this.#host.runtime.shuttingDown, id: request.id })
     const isPutOut = (): boolean => this.#host.runtime.revocations.since(caller.principal, caller.since)
     if (isPutOut()) return this.#host.refuse(exchange, { ...ACCESS_ENDED, id: request.id })
     if (this.#host.runtime.memory?.short === true)
@@ -82,7 +83,7 @@ export class SessionOpener {
     let outcome = await openSession({ session, exchange, authInfo, id: request.id, openings }, request)
     // The app may have been closed between the server's answer and now.
     if (this.#host.draining && outcome.kind === 'done')
-      outcome = { kind: 'failed', refusal: { ...SHUTTING_DOWN, id: request.id } }
+      outcome = { kind: 'failed', refusal: { ...this.#host.runtime.shuttingDown, id: request.id } }
     const answer = outcome.kind === 'done' ? outcome.value : undefined
     const succeeded = answer !== undefined && recordAnswer(session, answer)
     if (succeeded) outcome = await this.#keep(session, request.id, outcome)
@@ -156,6 +157,8 @@ export class SessionOpener {
       log.error('a session was not opened: the store did not take it', { message: messageOf(thrown) })
       return { kind: 'failed', refusal: { ...STORE_FAILS, id } }
     }
-    return this.#host.draining ? { kind: 'failed', refusal: { ...SHUTTING_DOWN, id } } : outcome
+    return this.#host.draining
+      ? { kind: 'failed', refusal: { ...this.#host.runtime.shuttingDown, id } }
+      : outcome
   }
 }

@@ -2,8 +2,9 @@
 
 import { DeadlineCall } from '../deadlines.ts'
 import type { PerRequestLeg } from '../per-request/per-request-leg.ts'
+import type { ResolvedOptions } from '../settings.ts'
 import type { Announcements } from './announcements.ts'
-import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
+import type { Refusal } from './refusal.ts'
 import type { Runtime } from './runtime.ts'
 import type { Session } from './session.ts'
 import type { Sessions } from './sessions.ts'
@@ -19,6 +20,11 @@ const BATCH_INTERVAL = 50
 const LEAST_HOOK_TIME = 500
 
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2
+
+/** How soon at the earliest clients are told to come back to an app that closes, in milliseconds. */
+export function restartWait({ restartGrace, retryInterval }: ResolvedOptions): number {
+  return Math.max(restartGrace, retryInterval)
+}
 
 /** What a {@link Shutdown} puts an end to. */
 export interface ShutdownHost {
@@ -71,7 +77,7 @@ export class Shutdown {
     this.#state = 'draining'
     perRequest?.drain()
     // What is not open by now will not be: nobody has to wait for it.
-    for (const refuse of [...openings]) refuse(SHUTTING_DOWN)
+    for (const refuse of [...openings]) refuse(this.#host.runtime.shuttingDown)
     const { clock } = this.#host.runtime
     const deadline = clock.now() + drain
     if (drain > 0) await this.#drain(drain)
@@ -156,9 +162,8 @@ export class Shutdown {
    * of the golden ratio spread any number of them evenly, which chance does not.
    */
   #retry(): number {
-    const { restartGrace, retryInterval } = this.#host.runtime.options
     this.#told += 1
-    return Math.max(restartGrace, retryInterval) * (1 + ((this.#told * GOLDEN_RATIO) % 1))
+    return restartWait(this.#host.runtime.options) * (1 + ((this.#told * GOLDEN_RATIO) % 1))
   }
 
   /** With a store the sessions live on: what their authors hold in memory is put down, in what is left of the time, or a moment. */

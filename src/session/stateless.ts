@@ -8,7 +8,7 @@ import { checkPost, executePost, type Post } from './inbound.ts'
 import { buildForPost } from './opening.ts'
 import { MEMORY_SHORT } from './memory-pressure.ts'
 import { initializeIn, type PostedMessages, requestIdOf } from './posted.ts'
-import { type Refusal, SHUTTING_DOWN } from './refusal.ts'
+import type { Refusal } from './refusal.ts'
 import { FULL } from './refusals.ts'
 import { checkScopes } from './scope-check.ts'
 import { Session, type SessionOwner } from './session.ts'
@@ -41,7 +41,7 @@ export class StatelessServing {
       exchange.respond(202, {}, '')
       return
     }
-    if (this.#host.draining) return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id })
+    if (this.#host.draining) return this.#host.refuse(exchange, { ...this.#host.runtime.shuttingDown, id })
     if (memory?.short === true) return this.#host.refuse(exchange, { ...MEMORY_SHORT, id })
     const slot = this.#host.table.reserve(undefined)
     if (typeof slot === 'string') return this.#host.refuse(exchange, { ...FULL, option: slot, id })
@@ -59,7 +59,8 @@ export class StatelessServing {
     const outcome = await buildForPost({ session, exchange, authInfo, id, openings: this.#host.openings })
     if (outcome.kind === 'failed') this.#host.refuse(exchange, outcome.refusal)
     if (outcome.kind !== 'done') return session.close('failed')
-    if (session.state === 'closed') return this.#host.refuse(exchange, { ...SHUTTING_DOWN, id })
+    if (session.state === 'closed')
+      return this.#host.refuse(exchange, { ...this.#host.runtime.shuttingDown, id })
     session.open()
     const hold = session.clock.hold('exchange')
     exchange.onclose = () => hold.release()
@@ -78,7 +79,7 @@ export class StatelessServing {
     const scope = checkScopes(session, post)
     const challenged = scope instanceof Promise ? await scope : scope
     if (challenged !== undefined) return refuse(challenged)
-    if (session.state !== 'open') return refuse(SHUTTING_DOWN)
+    if (session.state !== 'open') return refuse(this.#host.runtime.shuttingDown)
     executePost(session, post)
   }
 }

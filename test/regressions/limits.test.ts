@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { Deadlines } from '../../src/deadlines.ts'
 import { createLog } from '../../src/logging.ts'
 import { EventHub } from '../../src/session/events.ts'
+import { shuttingDown } from '../../src/session/refusal.ts'
 import { Revocations } from '../../src/session/revocations.ts'
 import type { AnswerSink } from '../../src/session/running-request.ts'
 import { Load, type Runtime } from '../../src/session/runtime.ts'
@@ -135,6 +136,7 @@ describe('the log level that a session remembers', () => {
       hub: new EventHub(() => {}),
       log: createLog(undefined),
       load: new Load(),
+      shuttingDown: shuttingDown(0),
       revocations: new Revocations(),
       shared,
       awake: undefined,

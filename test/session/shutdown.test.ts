@@ -90,6 +90,21 @@ test('calls that come meanwhile are served while those from before run, and refu
   expect(app.leftovers()).toEqual([])
 })
 
+test.each([
+  [{ restartGrace: '2500ms', retryInterval: 1000 }, '3'],
+  [{ restartGrace: 0, retryInterval: '40s' }, '40'],
+] as const)('with %j, who is refused is told to come back after %s s', async (options, seconds) => {
+  const { clock, app } = make(options)
+  const { ids } = await openStreams(app, 1)
+  app.post(ids[0], call(1000))
+  await clock.settle()
+  const closed = app.manager.close({ drain: '30s' })
+  const refused = app.post(undefined, rpc('initialize', { protocolVersion: '2025-11-25' }))
+  await clock.advance(1100)
+  await closed
+  expect([refused.answeredStatus, refused.responseHeaders['retry-after']]).toEqual([503, seconds])
+})
+
 test('the deadline wins: calls are answered with an error, and streams that were still to end do', async () => {
   const { clock, app } = make()
   const { ids, streams } = await openStreams(app, 450)
