@@ -44,8 +44,8 @@ export interface Chaos<F extends Findings = Findings> {
   run(args: Args, progress: Progress): Promise<F>
   /** What a person is told, violations aside. */
   tell(found: F): string
-  /** Where the findings are kept when that depends on how it ran: the name, a hyphen and a word. */
-  key?(found: F): string
+  /** Where the findings are kept when that depends on how it ran: the name, a hyphen and a word; undefined: nowhere. */
+  key?(found: F): string | undefined
   row(found: F & Entry): Row
 }
 

@@ -1,6 +1,8 @@
 /** The reliability tests that `npm run chaos` knows, in the order of their table. */
 
 import type { Chaos } from './chaos.ts'
+import { chaos as r0 } from './r0.ts'
+import { chaos as r1 } from './r1.ts'
 import { chaos as r2 } from './r2.ts'
 import { chaos as r3 } from './r3.ts'
 import { chaos as r4 } from './r4.ts'
@@ -21,6 +23,8 @@ import { chaos as r23 } from './r23.ts'
 import { chaos as r24 } from './r24.ts'
 
 export const tests: readonly Chaos[] = [
+  r0,
+  r1,
   r2,
   r3,
   r4,

@@ -1,11 +1,9 @@
 /** Runs many seeds of one kind, in this process or in several, and sums up what came of it. */
 
-import { fork } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-
 import { SIMULATIONS } from './kinds.ts'
 import { type KindName, STAKES, type Stake } from './promises.ts'
 import type { Violation } from './record.ts'
+import { share } from './sharing.ts'
 
 /** Seeds that one process runs before it tells of them. */
 const CHUNK = 50
@@ -99,9 +97,8 @@ export async function runSeeds(
     done += chunk.count
     progress(done, failed)
   }
-  const work = chunks()
-  if (jobs === 1) for (const chunk of work) take(chunk, await runChunk(chunk))
-  else await Promise.all(Array.from({ length: jobs }, () => employ(work, take)))
+  const worker = new URL('worker.ts', import.meta.url)
+  await share({ chunks: chunks(), jobs, run: runChunk, worker, take })
   const needed = leastStakes(seeds)
   const rare = (Object.keys(STAKES[kind]) as Stake[]).filter((stake) => (stakes.get(stake) ?? 0) < needed)
   failures.sort((a, b) => a.seed - b.seed)
@@ -112,42 +109,4 @@ export async function runSeeds(
 /** How often each thing must be at stake in so many seeds. A handful cannot meet everything. */
 export function leastStakes(seeds: number): number {
   return seeds < 100 ? 0 : seeds >= 2000 ? 1000 : Math.floor(seeds / 4)
-}
-
-/** One more process, which runs chunk after chunk. */
-function employ(work: Iterator<Chunk>, take: (chunk: Chunk, result: ChunkResult) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const worker = fork(fileURLToPath(new URL('worker.ts', import.meta.url)), {
-      execArgv: [
-        '--import',
-        'tsx',
-        ...process.execArgv.filter((arg) => arg.startsWith('--max-semi-space-size')),
-      ],
-    })
-    let chunk: Chunk | undefined
-    const next = (): void => {
-      const { value, done } = work.next()
-      if (done === true) {
-        chunk = undefined
-        worker.disconnect()
-        return
-      }
-      chunk = value
-      worker.send(value)
-    }
-    worker.on('message', (result: ChunkResult) => {
-      if (chunk !== undefined) take(chunk, result)
-      next()
-    })
-    worker.on('exit', (code, signal) => {
-      if (chunk === undefined && code === 0) resolve()
-      else
-        reject(
-          new Error(
-            `a worker ended with ${signal ?? code} in seeds ${chunk?.from} to ${(chunk?.from ?? 0) + (chunk?.count ?? 0) - 1} of ${chunk?.kind}`,
-          ),
-        )
-    })
-    next()
-  })
 }

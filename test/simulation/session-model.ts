@@ -22,6 +22,9 @@ export interface Held {
   readonly seq: number
 }
 
+/** A request that reached a handler. */
+export type ModelCall = Pick<FakeCall, 'method' | 'plan' | 'startedAt' | 'endedAt' | 'abortedAt'>
+
 /** The end of a session, as its event told it. */
 export interface SessionEnd {
   readonly at: number
@@ -58,7 +61,7 @@ export class SessionModel {
   readonly openedAt: number
   readonly held: Held[] = []
   /** Requests that reached a handler. */
-  readonly calls: FakeCall[] = []
+  readonly calls: ModelCall[] = []
   end: SessionEnd | undefined
   /** Whether an administrator was told to close it. */
   closedByAdmin = false
@@ -133,7 +136,7 @@ export class SessionModel {
   }
 
   /** A call that runs, or did until `now`. */
-  running(now: number = Number.POSITIVE_INFINITY): FakeCall | undefined {
+  running(now: number = Number.POSITIVE_INFINITY): ModelCall | undefined {
     return this.calls.find((call) => call.endedAt === undefined && (call.abortedAt ?? now) >= now)
   }
 

@@ -1,7 +1,6 @@
 /** A process that runs chunks of seeds for another one. */
 
-import { type Chunk, runChunk } from './seeds.ts'
+import { runChunk } from './seeds.ts'
+import { serveChunks } from './sharing.ts'
 
-process.on('message', (chunk: Chunk) => {
-  void runChunk(chunk).then((result) => process.send?.(result))
-})
+serveChunks(runChunk)
