@@ -19,15 +19,22 @@ export interface Replayed {
 /** Takes what an instance sends while it catches up. Nothing of it is for the client but what its own hooks ask for. */
 export class Replay implements TransportHost {
   readonly #session: Session
+  readonly #host: TransportHost
   readonly #transport: () => InstanceTransport
   readonly #extra: MessageExtra | undefined
   readonly #waiting = new Map<RequestId, (response: JsonRpcResponse | SojournError) => void>()
   #nextId = 0
   #closed = false
 
-  /** `transport` gives the instance's, which does not exist yet. */
-  constructor(session: Session, transport: () => InstanceTransport, extra: MessageExtra | undefined) {
+  /** `host` takes what is for the client; `transport` gives the instance's, which does not exist yet. */
+  constructor(
+    session: Session,
+    host: TransportHost,
+    transport: () => InstanceTransport,
+    extra: MessageExtra | undefined,
+  ) {
     this.#session = session
+    this.#host = host
     this.#transport = transport
     this.#extra = extra
   }
@@ -75,7 +82,7 @@ export class Replay implements TransportHost {
     }
     // What the client knows already is no change; where it is one, Sojourn tells the client itself.
     if (!('id' in message) && isListChanged(message.method)) return SENT
-    return this.#session.sendFromInstance(transport, message, relatedRequestId)
+    return this.#host.sendFromInstance(transport, message, relatedRequestId)
   }
 
   closedByInstance(): void {
@@ -89,7 +96,7 @@ export class Replay implements TransportHost {
   }
 
   instanceError(error: Error): void {
-    this.#session.instanceError(error)
+    this.#host.instanceError(error)
   }
 
   #ask(method: string, params: Readonly<Record<string, unknown>>): Promise<JsonRpcResponse> {

@@ -6,6 +6,7 @@ import { SojournError } from '../errors.ts'
 import { HANDSHAKE_VERSIONS } from '../http/era.ts'
 import { isObject } from '../json.ts'
 import type { ClientIdentity, JsonValue } from '../types.ts'
+import type { RunningRequest } from './running-request.ts'
 import type { SharedJson } from './shared-json.ts'
 
 /** One session as data; what most clients have in common is shared. */
@@ -114,6 +115,38 @@ export function newRecord(
     delivered: 0,
     primings: 0,
   }
+}
+
+/** What `logging/setLevel` can set (server/utilities/logging, all revisions); a client may send anything of any size. */
+const LOG_LEVELS: ReadonlySet<unknown> = new Set([
+  'debug',
+  'info',
+  'notice',
+  'warning',
+  'error',
+  'critical',
+  'alert',
+  'emergency',
+])
+
+/** Keeps of a request that was answered what a rebuilt instance would have to be told again. Whether that is anything new. */
+export function remember(
+  record: SessionRecord,
+  { method, params }: Pick<RunningRequest, 'method' | 'params'>,
+): boolean {
+  const uri = params?.['uri']
+  if (method === 'resources/subscribe' && typeof uri === 'string') {
+    record.subscriptions ??= new Set()
+    record.subscriptions.add(uri)
+    return true
+  }
+  if (method === 'resources/unsubscribe' && typeof uri === 'string')
+    return record.subscriptions?.delete(uri) === true
+  if (method !== 'logging/setLevel') return false
+  const level = params?.['level']
+  if (!LOG_LEVELS.has(level)) return false
+  record.logLevel = level as string
+  return true
 }
 
 /** Whether the client said in `initialize` that a server may ask it something. */

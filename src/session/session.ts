@@ -16,42 +16,38 @@ import type {
   JsonRpcResponse,
   JsonValue,
   MessageExtra,
-  RequestId,
 } from '../types.ts'
-import type { AwakeHold, InstanceLife } from './instance-life.ts'
-import type { AwakePlace } from './awake-sessions.ts'
+import type { AwakeHold } from './instance-life.ts'
 import type { RequestOutcome, StreamKind } from './events.ts'
 import { type Hold, IdleClock, type IdleClockOwner } from './idle-clock.ts'
-import { Instance } from './instance.ts'
-import type { InstanceTransport, TransportHost } from './instance-transport.ts'
-import { Outbound, sessionClosed, errorResponse } from './outbound.ts'
+import type { Instance } from './instance.ts'
+import { errorResponse, sessionClosed } from './outbound.ts'
 import type { PostAnswer } from './post-answer.ts'
-import { type AnswerSink, type RequestsOwner, RunningRequest, RunningRequests } from './running-request.ts'
+import {
+  type AnswerSink,
+  type RequestsOwner,
+  RunningRequest,
+  type RunningRequests,
+} from './running-request.ts'
 import type { Runtime } from './runtime.ts'
-import { FactoryContext } from './server-context.ts'
-import { ServerRequests } from './server-requests.ts'
+import type { ServerRequests } from './server-requests.ts'
+import { SessionInstance, type SleepOutcome } from './session-instance.ts'
 import { serializeOutgoing } from './serialize.ts'
-import { asksClient, capabilityOf, clientIdentity, keptData, type SessionRecord } from './session-record.ts'
+import {
+  asksClient,
+  capabilityOf,
+  clientIdentity,
+  keptData,
+  remember,
+  type SessionRecord,
+} from './session-record.ts'
 import { SessionStreams, STREAM_LIMIT } from './session-streams.ts'
 import type { IdleSessions, Slot } from './session-table.ts'
-import { NOT_WOKEN, rebuild, WAKE_PAUSE } from './waking.ts'
 import type { Refusal } from './refusal.ts'
 import { NOT_FOUND } from './refusals.ts'
 
 /** The first revision whose clients take events of empty data. */
 const FIRST_PRIMING_VERSION = '2025-11-25'
-
-/** What `logging/setLevel` can set (server/utilities/logging, all revisions); a client may send anything of any size. */
-const LOG_LEVELS: ReadonlySet<unknown> = new Set([
-  'debug',
-  'info',
-  'notice',
-  'warning',
-  'error',
-  'critical',
-  'alert',
-  'emergency',
-])
 
 /**
  * - `opening`: `initialize` is on its way; nobody can find the session yet.
@@ -68,45 +64,8 @@ export interface SessionOwner {
   closed(session: Session, reason: CloseReason): void
 }
 
-/** What going to sleep came to; `awake`: something needs the instance. */
-export type SleepOutcome = 'asleep' | 'awake' | 'falling-asleep'
-
-/** How long an author's `onSleep` may take, in milliseconds. */
-const SLEEP_HOOK_TIMEOUT = 5_000
-
-/** What a session has only while it has an instance, or is about to have one: a million that sleep have none of it. */
-class AwakePart {
-  readonly requests: RunningRequests
-  serverRequests: ServerRequests | undefined
-  outbound: Outbound | undefined
-  instance: Instance | undefined
-  place: AwakePlace | undefined
-  /** The instance that is being built again. */
-  rebuilding: Instance | undefined
-  /** The life that the factory was told of. */
-  building: InstanceLife | undefined
-  waking: Promise<Refusal | undefined> | undefined
-  wakeFailedAt: number | undefined
-  fallingAsleep = false
-
-  constructor(owner: RequestsOwner) {
-    this.requests = new RunningRequests(owner)
-  }
-
-  /** Whether all of it can be let go: one made anew would be the same. */
-  get blank(): boolean {
-    return (
-      this.instance === undefined &&
-      this.waking === undefined &&
-      this.wakeFailedAt === undefined &&
-      this.requests.size === 0 &&
-      (this.serverRequests?.empty ?? true)
-    )
-  }
-}
-
 /** One session. What not every session needs is made on first use, and let go when it sleeps. */
-export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
+export class Session implements IdleClockOwner, RequestsOwner, Linked<Session> {
   readonly runtime: Runtime
   readonly record: SessionRecord
   /** Under `stateless`: lives for one POST, has no id and no place in the table. */
@@ -127,7 +86,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
   readonly #openedAt: number
   #key: string | undefined
   #streams: SessionStreams | undefined
-  #awake: AwakePart | undefined
+  #awake: SessionInstance | undefined
   #state: SessionState = 'opening'
   #abort: AbortController | undefined
   #closeReason: CloseReason | undefined
@@ -155,8 +114,8 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     this.clock = new IdleClock(runtime.deadlines, this)
   }
 
-  get #part(): AwakePart {
-    return (this.#awake ??= new AwakePart(this))
+  get #part(): SessionInstance {
+    return (this.#awake ??= new SessionInstance(this))
   }
 
   /** The running requests. */
@@ -166,15 +125,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
 
   /** What the client was asked. */
   get serverRequests(): ServerRequests {
-    const { record, runtime } = this
-    return (this.#part.serverRequests ??= new ServerRequests(
-      runtime.options.maxServerRequestsPerSession,
-      () => {
-        record.serverRequests += 1
-        return record.serverRequests
-      },
-      () => this.instanceUsed(),
-    ))
+    return this.#part.serverRequests
   }
 
   /** The streams. */
@@ -218,7 +169,12 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
 
   /** The instance, once it is built and while it does not sleep. */
   get instance(): Instance | undefined {
-    return this.#awake?.instance
+    return this.#awake?.current
+  }
+
+  /** Why it ended; undefined until it has. */
+  get closeReason(): CloseReason | undefined {
+    return this.#closeReason
   }
 
   /** How many requests run. */
@@ -296,16 +252,8 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
   }
 
   /** Builds the instance. May throw whatever the factory throws; the caller closes the session then. */
-  async build(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<void> {
-    const context = new FactoryContext(this, exchange, authInfo, false)
-    this.#part.building = context.life
-    const instance = await Instance.create(this.runtime, this, context, this.publicId)
-    // From here on the end of the session closes the server, even one whose connect() never comes back.
-    if (this.#state !== 'closed') this.#part.instance = instance
-    await instance.connect()
-    // The session was given up while the factory worked. Its late server was connected all the same: only then does the SDK tell the
-    // author's onclose of the end.
-    if (this.#awake?.instance === undefined) instance.close(this.#closeReason ?? 'failed')
+  build(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<void> {
+    return this.#part.build(exchange, authInfo)
   }
 
   /**
@@ -314,134 +262,27 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
    */
   async wake(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | AwakeHold> {
     while (true) {
-      const part = this.#part
-      if (part.instance !== undefined) return part.instance.life.hold()
+      const hold = this.#awake?.hold()
+      if (hold !== undefined) return hold
       if (this.#state !== 'open') return NOT_FOUND
-      if (part.waking === undefined) {
-        if (this.#failedLately()) return NOT_WOKEN
-        part.waking = this.#rebuild(exchange, authInfo)
-      }
-      const refusal = await part.waking
+      const refusal = await this.#part.wake(exchange, authInfo)
       if (refusal !== undefined) return refusal
     }
   }
 
-  #failedLately(): boolean {
-    const failedAt = this.#awake?.wakeFailedAt
-    return failedAt !== undefined && this.runtime.clock.now() - failedAt < WAKE_PAUSE
-  }
-
-  async #rebuild(exchange: Exchange, authInfo: AuthInfo | undefined): Promise<Refusal | undefined> {
-    const { clock, hub } = this.runtime
-    const began = clock.now()
-    const context = new FactoryContext(this, exchange, authInfo, true)
-    this.#part.building = context.life
-    const woken = await rebuild(this, context, (instance) => {
-      this.#part.rebuilding = instance
-    })
-    this.#part.waking = undefined
-    this.#part.rebuilding = undefined
-    if (woken.kind === 'other-version' && this.#state === 'open')
-      this.close('failed', `the server speaks ${woken.version} now, not ${this.record.protocolVersion}`)
-    // What an instance asked that was given up is waited for by nobody.
-    if (woken.kind !== 'awake') this.#awake?.outbound?.abandon()
-    if (this.#state !== 'open') return NOT_FOUND
-    if (woken.kind !== 'awake') {
-      this.#part.wakeFailedAt = clock.now()
-      return NOT_WOKEN
-    }
-    this.#part.instance = woken.instance
-    this.#part.place = this.runtime.awake?.add(this)
-    if (hub.active)
-      hub.emit({
-        type: 'session.woken',
-        time: clock.wallTime(),
-        session: this.publicId,
-        durationMs: clock.now() - began,
-      })
-    if (woken.announces) {
-      if (this.record.changed) {
-        this.record.changed = false
-        this.recordChanged()
-      }
-      this.announceLists((data) => this.streams.standalone.notify(data))
-    }
-    return undefined
-  }
-
-  /** Whether something needs the instance: a request, one on its way to the client, whatever the author keeps awake. */
-  get needsInstance(): boolean {
-    const instance = this.#awake?.instance
-    if (instance === undefined) return this.#awake?.waking !== undefined
-    return this.running > 0 || (this.#awake?.serverRequests?.size ?? 0) > 0 || instance.life.held
-  }
-
   /** Lets the instance go, where nothing needs it. The record stays, and with it the session. */
   sleep(): SleepOutcome {
-    const instance = this.#awake?.instance
-    if (instance === undefined) return 'asleep'
-    if (this.#state !== 'open' || this.needsInstance || this.#awake?.fallingAsleep) return 'awake'
-    if (!instance.life.hasSleepHooks) {
-      if (instance.life.changed) {
-        this.runtime.warnOnce(
-          'a session stays awake because its server announced changes of its own (tools, prompts or resources registered after it was built), which a rebuilt one would not know of: keep them in session.data with context.onSleep(), or register them in createServer',
-          { session: this.label },
-        )
-        return 'awake'
-      }
-      this.#fallAsleep(instance)
-      return 'asleep'
-    }
-    const place = this.#awake?.place
-    const uses = place?.uses
-    void this.runSleepHooks().then((done) => {
-      if (this.#awake?.instance !== instance || this.#state !== 'open') return
-      // When it was used meanwhile, what the hooks put down may be out of date.
-      if (done && !this.needsInstance && place?.uses === uses) this.#fallAsleep(instance)
-      else if (place !== undefined) this.runtime.awake?.stays(place)
-    })
-    return 'falling-asleep'
+    return this.#awake?.sleep() ?? 'asleep'
   }
 
   /** Runs what the author wants done before the instance is let go. Resolves, never rejects, with whether it was done. */
-  async runSleepHooks(): Promise<boolean> {
-    const life = this.#awake?.instance?.life
-    if (life === undefined || !life.hasSleepHooks || this.#awake?.fallingAsleep) return true
-    const { deadlines, log } = this.runtime
-    this.#part.fallingAsleep = true
-    let timedOut = (): void => {}
-    const deadline = new DeadlineCall(() => timedOut())
-    const timeout = new Promise<never>((_resolve, reject) => {
-      timedOut = () =>
-        reject(new SojournError('timeout', `onSleep took longer than ${SLEEP_HOOK_TIMEOUT} ms`))
-      life.onEnded = () =>
-        reject(new SojournError('session-closed', 'The session ended before onSleep was done'))
-    })
-    deadlines.arm(deadline, SLEEP_HOOK_TIMEOUT)
-    try {
-      await Promise.race([life.runSleepHooks(), timeout])
-      return true
-    } catch (thrown) {
-      if (this.#state !== 'closed')
-        log.error('onSleep failed; the session stays awake', { session: this.label, error: thrown })
-      return false
-    } finally {
-      deadlines.disarm(deadline)
-      life.onEnded = undefined
-      this.#part.fallingAsleep = false
-    }
+  runSleepHooks(): Promise<boolean> {
+    return this.#awake?.runSleepHooks() ?? Promise.resolve(true)
   }
 
-  #fallAsleep(instance: Instance): void {
+  /** @internal The instance was let go. */
+  fellAsleep(): void {
     const { hub, clock } = this.runtime
-    this.#letGo()
-    instance.close('sleep')
-    const part = this.#awake
-    if (part !== undefined) {
-      part.building = undefined
-      part.outbound = undefined
-      part.wakeFailedAt = undefined
-    }
     this.#trim()
     if (this.#streams?.blank === true) this.#streams = undefined
     if (hub.active) hub.emit({ type: 'session.slept', time: clock.wallTime(), session: this.publicId })
@@ -452,18 +293,9 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     if (this.#awake?.blank === true) this.#awake = undefined
   }
 
-  #letGo(): void {
-    const part = this.#awake
-    if (part === undefined) return
-    part.instance = undefined
-    if (part.place !== undefined) this.runtime.awake?.remove(part.place)
-    part.place = undefined
-  }
-
   /** The instance was used, or is not needed for what it was any more. */
   instanceUsed(): void {
-    const place = this.#awake?.place
-    if (place !== undefined) this.runtime.awake?.touch(place)
+    this.#awake?.used()
   }
 
   /** `initialize` succeeded: the session may be found, and its clock runs. */
@@ -471,7 +303,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     this.#state = 'open'
     if (this.ephemeral) return
     this.#setTimeouts()
-    this.#part.place = this.runtime.awake?.add(this)
+    this.#part.opened()
     this.clock.start()
     this.#owner.activityChanged(this)
   }
@@ -526,8 +358,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
 
   /** Hands a message to the instance. What it throws is the caller's to answer. */
   deliver(message: JsonRpcMessage, extra: MessageExtra | undefined): void {
-    this.instanceUsed()
-    this.#awake?.instance?.transport.onmessage?.(message, extra)
+    this.#awake?.deliver(message, extra)
   }
 
   /** Registers a request that is about to be handed to the instance. */
@@ -563,7 +394,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
    */
   settle(request: RunningRequest, response: JsonRpcResponse, changes = true): void {
     if (request.answered || !request.running) return
-    if (!('error' in response)) this.#remember(request)
+    if (!('error' in response) && remember(this.record, request)) this.recordChanged()
     const { keeper } = this.runtime
     const kept = changes ? keeper?.commit(this) : keeper?.expectUse(this)
     if (kept === undefined) {
@@ -649,13 +480,21 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     try {
       if (data === undefined)
         throw new SojournError('limit-exceeded', 'The request is larger than maxMessageSize')
-      this.#part.outbound ??= new Outbound(this)
       await this.#part.outbound.sendUnrelated(data)
     } catch (thrown) {
       this.serverRequests.remove(id)
       throw thrown
     }
     return id
+  }
+
+  /** @internal An instance that was built again is not known to have the lists that its client knows. */
+  listsMayDiffer(): void {
+    if (this.record.changed) {
+      this.record.changed = false
+      this.recordChanged()
+    }
+    this.announceLists((data) => this.streams.standalone.notify(data))
   }
 
   /** Tells clients on a stream with a gap that every list may have changed. */
@@ -684,12 +523,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
       this.abort(request, sessionClosed(request.id, reason))
     this.#streams?.close(retry, kept)
     this.#abort?.abort(reason)
-    const instance = this.#awake?.instance
-    this.#letGo()
-    instance?.close(reason)
-    this.#awake?.rebuilding?.close(reason)
-    this.#awake?.building?.end(reason)
-    this.#awake?.serverRequests?.abandonAll()
+    this.#awake?.end(reason)
     if (!kept) this.#release()
     if (wasOpen && !this.ephemeral) this.#emitClosed(reason, detail, kept)
   }
@@ -701,41 +535,12 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     if (record.capabilities !== undefined) runtime.shared.release(record.capabilities)
   }
 
-  // What the instance says
-
-  sendFromInstance(
-    transport: InstanceTransport,
-    message: JsonRpcMessage,
-    relatedRequestId: RequestId | undefined,
-  ): Promise<void> {
-    if (transport !== this.#awake?.instance?.transport && transport !== this.#awake?.rebuilding?.transport) {
-      // Only a request has a caller who waits; what else a dying server says is of no use to anyone.
-      const why =
-        this.#closeReason === undefined
-          ? 'The instance was put to sleep'
-          : `The session has ended (${this.#closeReason})`
-      return 'method' in message && 'id' in message
-        ? Promise.reject(new SojournError('session-closed', why))
-        : Promise.resolve()
-    }
-    this.#part.outbound ??= new Outbound(this)
-    return this.#part.outbound.send(transport, message, relatedRequestId)
-  }
-
-  closedByInstance(transport: InstanceTransport): void {
-    if (transport === this.#awake?.instance?.transport)
-      this.close('failed', 'the server closed its own connection')
-  }
-
   /** The instance announced that one of its lists changed, which one built again will not know. */
   listChanged(): void {
-    const life = this.#awake?.instance?.life
-    if (life === undefined || life.changed) return
-    life.changed = true
-    this.record.changed = true
-    this.recordChanged()
+    this.#awake?.listChanged()
   }
 
+  /** The instance reported what no message answers. */
   instanceError(thrown: unknown): void {
     this.runtime.log.warn('the server reported an error', {
       session: this.label,
@@ -787,24 +592,6 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     return this.record.initialized ? unusedSessionTimeout : Math.min(unusedSessionTimeout, handshakeTimeout)
   }
 
-  /** Keeps what a rebuilt instance would have to be told again. */
-  #remember(request: RunningRequest): void {
-    const { record } = this
-    const uri = request.params?.['uri']
-    if (request.method === 'resources/subscribe' && typeof uri === 'string') {
-      record.subscriptions ??= new Set()
-      record.subscriptions.add(uri)
-      this.recordChanged()
-    } else if (request.method === 'resources/unsubscribe' && typeof uri === 'string') {
-      if (record.subscriptions?.delete(uri) === true) this.recordChanged()
-    } else if (request.method === 'logging/setLevel') {
-      const level = request.params?.['level']
-      if (!LOG_LEVELS.has(level)) return
-      record.logLevel = level as string
-      this.recordChanged()
-    }
-  }
-
   #maxAgeReached(): void {
     // Work in flight, an upload included, may finish, for as long as a shutdown would wait for it.
     this.#tooOld = true
@@ -820,7 +607,7 @@ export class Session implements TransportHost, IdleClockOwner, Linked<Session> {
     load.ended()
     this.instanceUsed()
     // A ping of one that sleeps.
-    if (this.#awake?.instance === undefined && this.#state === 'open') this.#trim()
+    if (this.#awake?.current === undefined && this.#state === 'open') this.#trim()
     if (!request.announced) return
     hub.emit({
       type: 'request.ended',

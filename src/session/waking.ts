@@ -4,6 +4,7 @@ import { DeadlineCall } from '../deadlines.ts'
 import { messageOf } from '../errors.ts'
 import { JsonRpcErrorCode } from '../jsonrpc/errors.ts'
 import { Instance } from './instance.ts'
+import type { TransportHost } from './instance-transport.ts'
 import type { Refusal } from './refusal.ts'
 import { Replay } from './replay.ts'
 import type { FactoryContext } from './server-context.ts'
@@ -30,10 +31,11 @@ export const NOT_WOKEN: Refusal = {
 
 /**
  * Builds the instance of a session again, for the request that `context` tells of. Resolves, never rejects; an instance that came too late, or
- * failed on the way, is closed by then. `begun` is told of the instance before it sends anything.
+ * failed on the way, is closed by then. `host` takes what it sends once it is awake; `begun` is told of the instance before it sends anything.
  */
 export async function rebuild(
   session: Session,
+  host: TransportHost,
   context: FactoryContext,
   begun: (instance: Instance) => void,
 ): Promise<Woken> {
@@ -45,6 +47,7 @@ export async function rebuild(
   }
   const replay = new Replay(
     session,
+    host,
     transport,
     // The handshake that is repeated came with no request of now; to make one for it costs more than all the rest of replaying.
     context.authInfo === undefined ? undefined : { authInfo: context.authInfo },
@@ -94,7 +97,7 @@ export async function rebuild(
   deadlines.disarm(timeout)
   context.life.onEnded = undefined
   if (woken.kind === 'awake' && session.state === 'open') {
-    woken.instance.transport.host = session
+    woken.instance.transport.host = host
     return woken
   }
   replay.abandon()

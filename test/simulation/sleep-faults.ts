@@ -6,6 +6,7 @@ import { IdleClock } from '../../src/session/idle-clock.ts'
 import { PostAnswer } from '../../src/session/post-answer.ts'
 import { Replay } from '../../src/session/replay.ts'
 import { Session } from '../../src/session/session.ts'
+import { SessionInstance } from '../../src/session/session-instance.ts'
 import { SessionTable } from '../../src/session/session-table.ts'
 import { replace } from '../support/replace.ts'
 import { every } from './simulation.ts'
@@ -63,11 +64,11 @@ export const SLEEP_FAULTS: readonly SleepFault[] = [
           return hold
         }
       })
-      const original = Object.getOwnPropertyDescriptor(Session.prototype, 'needsInstance') ?? {}
-      Object.defineProperty(Session.prototype, 'needsInstance', { get: () => false, configurable: true })
+      const original = Object.getOwnPropertyDescriptor(SessionInstance.prototype, 'needed') ?? {}
+      Object.defineProperty(SessionInstance.prototype, 'needed', { get: () => false, configurable: true })
       return () => {
         undo()
-        Object.defineProperty(Session.prototype, 'needsInstance', original)
+        Object.defineProperty(SessionInstance.prototype, 'needed', original)
       }
     },
   },
@@ -76,9 +77,9 @@ export const SLEEP_FAULTS: readonly SleepFault[] = [
     breaks: ['P7'],
     seed: 1,
     patch: () => {
-      const original = Object.getOwnPropertyDescriptor(Session.prototype, 'needsInstance') ?? {}
-      Object.defineProperty(Session.prototype, 'needsInstance', { get: () => false, configurable: true })
-      return () => void Object.defineProperty(Session.prototype, 'needsInstance', original)
+      const original = Object.getOwnPropertyDescriptor(SessionInstance.prototype, 'needed') ?? {}
+      Object.defineProperty(SessionInstance.prototype, 'needed', { get: () => false, configurable: true })
+      return () => void Object.defineProperty(SessionInstance.prototype, 'needed', original)
     },
   },
   {
