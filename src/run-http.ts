@@ -9,7 +9,7 @@ import type { App } from './http-app.ts'
 import { listeningUrl, startListening } from './http/listen.ts'
 import { EndpointServer } from './http/node-server.ts'
 import { createLog } from './logging.ts'
-import { resolveListenOptions, resolveOptions } from './settings.ts'
+import { resolveListenOptions, resolveOptions } from './options.ts'
 import type { CreateServer, RunHttpOptions } from './types.ts'
 
 /** A listening server, as {@link runHttp} returns it. */

@@ -7,13 +7,9 @@ import { describe, expect, it } from 'vitest'
 
 import { formatDuration } from '../src/duration.ts'
 import { formatValue, readValue } from '../src/setting-value.ts'
-import {
-  checkTogether,
-  findSettings,
-  resolveListenOptions,
-  resolveOptions,
-  settings,
-} from '../src/settings.ts'
+import { resolveListenOptions, resolveOptions } from '../src/options.ts'
+import { checkTogether } from '../src/settings-together.ts'
+import { findSettings, settings } from '../src/settings.ts'
 import type { Environment } from '../src/settings.ts'
 import { MemorySessionStore } from '../src/store/memory-store.ts'
 import type { AppOptions, Logger } from '../src/types.ts'

@@ -3,6 +3,7 @@
 import type { Clock } from '../clock.ts'
 import { didYouMean } from '../did-you-mean.ts'
 import { checkValue, format } from '../setting-value.ts'
+import { isLoopback } from '../loopback.ts'
 import type { Duration, Logger } from '../types.ts'
 import type { ClientAuthentication } from './introspection.ts'
 
@@ -160,7 +161,7 @@ export function resolveBearerAuth(options: BearerAuthOptions): ResolvedBearerAut
     introspection,
     isAllowed: (url) => {
       const { protocol, hostname } = new URL(url)
-      return protocol === 'https:' || (protocol === 'http:' && (allowHttp || isLoopbackName(hostname)))
+      return protocol === 'https:' || (protocol === 'http:' && (allowHttp || isLoopback(hostname)))
     },
   }
 }
@@ -186,16 +187,12 @@ function checkedUrl(name: string, value: unknown, allowHttp: boolean): URL {
     throw new RangeError(`${name} must be a URL such as 'https://mcp.example.com/mcp', got ${format(text)}`)
   if (url.username !== '' || url.password !== '')
     throw new RangeError(`${name} must hold neither a user nor a password: it is shown to everybody`)
-  if (url.protocol === 'http:' && !allowHttp && !isLoopbackName(url.hostname))
+  if (url.protocol === 'http:' && !allowHttp && !isLoopback(url.hostname))
     throw new RangeError(
       `${name} must begin with https:// beyond this machine, got ${format(text)}: over plain http anybody on the way reads tokens and changes keys. ` +
         'In a closed network, allowHttp takes it all the same',
     )
   return url
-}
-
-function isLoopbackName(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(hostname)
 }
 
 /** As given, since clients and issuers compare it as text; without the slash that `URL` puts after a bare host, if it was given so. */

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 
 import type { Clock } from '../clock.ts'
 import { type Linked, LinkedList } from '../linked-list.ts'
+import { isLoopback } from '../loopback.ts'
 import type { AuthInfo } from '../types.ts'
 import { collectBody } from './body.ts'
 import type { BodyResult, Exchange, ResponseHeaders } from './exchange.ts'
@@ -124,9 +125,9 @@ export class NodeExchange implements Exchange, Linked<NodeExchange> {
     if (loopback === undefined) {
       const address = server.address()
       // A server that stopped listening has no address any more, while its connections are still served.
-      if (address === null) return isLoopbackHost(this.#req.socket.localAddress ?? '')
+      if (address === null) return isLoopback(this.#req.socket.localAddress ?? '')
       // A path is a Unix socket: only this machine reaches it.
-      loopback = typeof address === 'string' || isLoopbackHost(address.address)
+      loopback = typeof address === 'string' || isLoopback(address.address)
       loopbackServers.set(server, loopback)
     }
     return loopback
@@ -307,9 +308,5 @@ export class NodeExchange implements Exchange, Linked<NodeExchange> {
 
 /** How long the rest of a refused body is read and thrown away, in milliseconds. */
 const DISCARD_TIME = 2_000
-
-function isLoopbackHost(host: string): boolean {
-  return host === '::1' || host.startsWith('127.') || host.startsWith('::ffff:127.')
-}
 
 function ignore(): void {}

@@ -3,7 +3,7 @@
 import type { Clock } from '../clock.ts'
 import type { Deadlines } from '../deadlines.ts'
 import type { Log } from '../logging.ts'
-import type { ResolvedOptions } from '../settings.ts'
+import type { ResolvedOptions } from '../options.ts'
 import type { EventLog } from '../stream/event-log.ts'
 import type { CreateServer } from '../types.ts'
 import type { AwakeSessions } from './awake-sessions.ts'

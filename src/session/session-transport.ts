@@ -6,7 +6,7 @@ import { systemClock } from '../clock.ts'
 import { DeadlineCall, Deadlines } from '../deadlines.ts'
 import type { Exchange } from '../http/exchange.ts'
 import { NodeExchange } from '../http/node-exchange.ts'
-import { resolveOptions, type ResolvedOptions } from '../settings.ts'
+import { resolveOptions, type ResolvedOptions } from '../options.ts'
 import type {
   AppOptions,
   JsonRpcMessage,

@@ -2,7 +2,7 @@
 
 import { DeadlineCall } from '../deadlines.ts'
 import type { PerRequestLeg } from '../per-request/per-request-leg.ts'
-import type { ResolvedOptions } from '../settings.ts'
+import type { ResolvedOptions } from '../options.ts'
 import type { Announcements } from './announcements.ts'
 import type { Refusal } from './refusal.ts'
 import type { Runtime } from './runtime.ts'

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest'
 
 import { bearerAuth } from '../../src/auth/index.ts'
 import type { BearerAuthOptions } from '../../src/auth/index.ts'
-import { checkTogether, findSettings, settings } from '../../src/settings.ts'
+import { checkTogether } from '../../src/settings-together.ts'
+import { findSettings, settings } from '../../src/settings.ts'
 
 const good = { issuer: 'https://auth.test', resource: 'https://mcp.test/mcp' }
 

@@ -3,7 +3,8 @@
 import { parseArguments, UsageError } from '../../../src/cli/arguments.ts'
 import { formatByteSize, formatDuration, parseByteSize, parseDuration } from '../../../src/duration.ts'
 import { checkValue, formatValue, readValue } from '../../../src/setting-value.ts'
-import { findSettings, settings as table, resolveListenOptions } from '../../../src/settings.ts'
+import { resolveListenOptions } from '../../../src/options.ts'
+import { findSettings, settings as table } from '../../../src/settings.ts'
 import { must, utf8, type Target } from '../target.ts'
 
 /** Words of a command line, one a line; those with `NAME=` stand in the environment as well. */
