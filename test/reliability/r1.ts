@@ -194,6 +194,7 @@ class HeldServer implements McpServerLike {
       number,
       method,
       plan: undefined,
+      asked: undefined,
       startedAt: this.#clock.now(),
       endedAt: undefined,
       abortedAt: undefined,

@@ -68,6 +68,7 @@ export interface Surroundings {
   expectOpening(name: string, client: Actor, author: AuthorPlan): void
   noteOpening(name: string, note: ExchangeNote): void
   call(tag: string): FakeCall | undefined
+  /** The server of a session that is awake. */
   serverOf(session: SessionModel): FakeServer | undefined
   nextTag(): string
   send(client: Actor, request: SimRequest, options: SendOptions): ExchangeNote

@@ -40,6 +40,9 @@ const WELL_BEHAVED: AuthorPlan = { factory: 'ok', factoryAfter: 0, initialize: '
 /** A client that was told so often that its session is gone gives up. */
 const MOST_RENEWALS = 8
 
+/** How often it comes back that was refused as too fast. */
+const MOST_RETURNS = 4
+
 type Params = Record<string, unknown>
 
 const BOTH = 'application/json, text/event-stream'
@@ -225,6 +228,7 @@ export class SimClient implements Actor, Victim {
         ...(authInfo !== undefined && hook ? { authorization: `Bearer ${authInfo.token}` } : {}),
         ...more,
       },
+      remoteAddress: this.plan.address,
       ...(authInfo === undefined || hook ? {} : { authInfo }),
     }
   }
@@ -258,7 +262,24 @@ export class SimClient implements Actor, Victim {
     return note
   }
 
+  /** Opens a session; where that was too fast, it may come back when it was told to. */
   async #open(step: Extract<Step, { do: 'open' }>): Promise<void> {
+    const { clock, recorder } = this.#world
+    const { comesBack } = this.plan
+    for (let tries = 0; ; tries++) {
+      const again = tries === 0 ? step : { ...step, connection: {} }
+      const { exchange } = await this.#openOnce(again)
+      if (tries > 0 && exchange.status === 200) recorder.stake('let in when told')
+      const after = Number(exchange.responseHeaders['retry-after'])
+      if (exchange.status !== 429 || this.#stopped || comesBack === 'never' || tries >= MOST_RETURNS) return
+      if (!Number.isFinite(after)) return
+      // Who is told to come back in so many seconds and comes a second earlier is refused again.
+      await clock.sleep((comesBack === 'early' && tries % 2 === 0 ? after - 1 : after) * 1000)
+      if (this.#stopped) return
+    }
+  }
+
+  async #openOnce(step: Extract<Step, { do: 'open' }>): Promise<ExchangeNote> {
     const world = this.#world
     const name = `c${this.index} open ${++this.#openings}`
     world.expectOpening(name, this, step.author)
@@ -289,9 +310,10 @@ export class SimClient implements Actor, Victim {
     this.#checkOpening(note, step, old)
     const id = note.exchange.responseHeaders['mcp-session-id']
     const model = id === undefined ? undefined : world.models.get(id)
-    if (model === undefined) return
+    if (model === undefined) return note
     this.session = model
     if (step.initialized) this.#initialized(model)
+    return note
   }
 
   #checkOpening(
@@ -349,6 +371,11 @@ export class SimClient implements Actor, Victim {
             `initialize #${note.number} was refused as full with ${live.length} sessions`,
           )
       }
+      return
+    }
+    // Whether it was too fast is looked at in the end.
+    if (status === 429) {
+      recorder.stake('refused as too fast')
       return
     }
     if (shutdownAt !== undefined) {
@@ -873,7 +900,7 @@ export class SimClient implements Actor, Victim {
             this.#request('initialize', {
               protocolVersion: known,
               capabilities: {},
-              clientInfo: { name: 'again', version: '1' },
+              clientInfo: { name: `c${this.index} again`, version: '1' },
             }),
           ),
         )
@@ -902,7 +929,7 @@ export class SimClient implements Actor, Victim {
       session,
       connection,
       detail: kind,
-      refusals: [400, 405, 406, 408, 413, 415],
+      refusals: [400, 405, 406, 408, 413, 415, ...(kind === 'reinitialize' ? [429] : [])],
     })
     void note.exchange.ended.then((outcome) => {
       const { status } = note.exchange
@@ -993,7 +1020,7 @@ export class SimClient implements Actor, Victim {
           const params = {
             protocolVersion: this.plan.version,
             capabilities: {},
-            clientInfo: { name: 'nobody', version: '1' },
+            clientInfo: { name: `c${this.index} nobody`, version: '1' },
           }
           return {
             ...this.#head('POST', undefined, request(id)),
@@ -1015,14 +1042,15 @@ export class SimClient implements Actor, Victim {
       if (one.outcome !== 'completed' || two.outcome !== 'completed') return
       const look = (exchange: typeof one): string =>
         JSON.stringify([exchange.status, exchange.responseHeaders, exchange.text])
-      // Two that open need two places, and there may be but one.
-      const places = kind === 'initialize' && (one.status === 503 || two.status === 503)
+      // Two that open need two places and two tokens, and there may be but one.
+      const places =
+        kind === 'initialize' && [one, two].some(({ status }) => status === 503 || status === 429)
       if (look(one) !== look(two) && !places)
         recorder.violate(
           'foreign and unknown get the same bytes',
           `${kind} #${foreign.number}: ${look(one)}, but nobody's is answered ${look(two)}`,
         )
-      const expected = kind === 'cursor' ? [400, 404] : kind === 'initialize' ? [500, 503] : [404]
+      const expected = kind === 'cursor' ? [400, 404] : kind === 'initialize' ? [429, 500, 503] : [404]
       if (!expected.includes(one.status ?? 0) && !(shutdownAt !== undefined && one.status === 503)) {
         recorder.violate('foreign is refused', `${kind} #${foreign.number} got ${one.status}`)
       }

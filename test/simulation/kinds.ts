@@ -24,6 +24,8 @@ const PLAIN: Partial<Conditions> = {
   maxStreamBuffer: 1024 * 1024,
   maxRequestsPerSession: 256,
   maxStreamsPerSession: 64,
+  admission: {},
+  sleep: undefined,
   jitter: { late: 0, early: false },
   stalls: [],
   wallSteps: [],
@@ -31,7 +33,7 @@ const PLAIN: Partial<Conditions> = {
   closesAgainAfter: undefined,
 }
 
-/** The manager with everything that has no store: streams, limits, expiry, drain. */
+/** The manager with everything that needs no store: streams, limits, admission, expiry, sleep, drain. */
 export const sessions: Simulation<Plan, SessionFault> = new Simulation({
   name: 'sessions',
   makePlan,

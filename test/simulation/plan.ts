@@ -118,6 +118,9 @@ export interface ClientPlan {
   /** Undefined for an anonymous one. */
   readonly principal: string | undefined
   readonly version: string
+  readonly address: Address
+  /** When it tries again to open a session that was refused as too fast: when it was told to, or a second earlier as well. */
+  readonly comesBack: 'as told' | 'early' | 'never'
   /** Milliseconds until it answers a server→client request; undefined: never. */
   readonly answerAfter: number | undefined
   /** Whether it answers with an error. */
@@ -130,6 +133,39 @@ export interface ClientPlan {
   readonly capabilities: Readonly<Record<string, unknown>>
   readonly steps: readonly Step[]
 }
+
+/** Tokens for opening sessions. */
+export interface RatePlan {
+  readonly perSecond: number
+  readonly burst: number
+}
+
+/** How fast sessions may be opened; undefined: as fast as anybody likes. */
+export interface AdmissionPlan {
+  readonly principal?: RatePlan
+  readonly address?: RatePlan
+}
+
+/** When instances sleep; durations in milliseconds. */
+export interface SleepTimes {
+  readonly after: number
+  readonly maxAwake: number
+  /** How long the factory takes that wakes a session. */
+  readonly waking: number
+}
+
+/** Addresses that clients come from, and the network that counts for each. */
+export const NETWORKS = {
+  '10.0.0.1': '10.0.0.1',
+  '10.0.0.2': '10.0.0.2',
+  '::ffff:10.0.0.1': '10.0.0.1',
+  '2001:db8::1': '2001:db8:0:0::/64',
+  '2001:DB8:0:0:5::9': '2001:db8:0:0::/64',
+  '2001:db8:0:1::1': '2001:db8:0:1::/64',
+} as const
+
+/** One of {@link NETWORKS}. */
+export type Address = keyof typeof NETWORKS
 
 /** Bounds of the event log of a run. */
 export interface LogPlan {
@@ -165,6 +201,9 @@ export interface Conditions {
   readonly maxRequestsPerSession: number
   readonly maxStreamsPerSession: number
   readonly log: LogPlan
+  readonly admission: AdmissionPlan
+  /** Undefined: nothing sleeps. */
+  readonly sleep: SleepTimes | undefined
   /** Whether clients are known by an `authenticate` hook; else a framework did that. */
   readonly hook: boolean
   /** Latest a timer fires, and whether it may be a millisecond early. */
@@ -194,6 +233,14 @@ export function makePlan(seed: number): Plan {
   const count = random.int(3, 9)
   for (let index = 0; index < count; index++) clients.push(makeClient(random, conditions, count))
   return { seed, conditions, clients }
+}
+
+function makeAdmission(random: Random): AdmissionPlan {
+  const rate = (): RatePlan => ({ perSecond: random.pick([0.1, 0.3, 1, 3]), burst: random.int(1, 3) })
+  return {
+    ...(random.chance(0.3) ? { principal: rate() } : {}),
+    ...(random.chance(0.2) ? { address: rate() } : {}),
+  }
 }
 
 function makeConditions(random: Random): Conditions {
@@ -238,6 +285,14 @@ function makeConditions(random: Random): Conditions {
       maxAge: random.chance(0.15) ? random.pick([1000, 8000]) : 10 * 3600 * 1000,
       delay: random.pick([1, 20, 120]),
     },
+    admission: makeAdmission(random),
+    sleep: random.chance(0.5)
+      ? {
+          after: random.pick([1, 30, 500, 500, 3000]),
+          maxAwake: random.pick([Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 1, 3]),
+          waking: random.pick([0, 0, 5, 80]),
+        }
+      : undefined,
     hook: random.chance(0.3),
     jitter: quiet ? { late: 0, early: false } : { late: random.pick([0, 3, 15]), early: random.chance(0.5) },
     stalls: random.chance(0.3)
@@ -291,6 +346,8 @@ function makeClient(random: Random, conditions: Conditions, clients: number): Cl
       [1, '2025-03-26'],
       [1, '2024-11-05'],
     ]),
+    address: random.pick(Object.keys(NETWORKS) as [Address, ...Address[]]),
+    comesBack: random.pick(['as told', 'as told', 'early', 'never']),
     answerAfter: random.pick([0, 1, 30, 2000, undefined]),
     answersWithError: random.chance(0.2),
     answersPings: random.chance(0.8),

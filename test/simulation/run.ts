@@ -9,8 +9,8 @@ import { runSeeds, type Summary } from './seeds.ts'
 import type { PlanLike } from './simulation.ts'
 
 const HELP = `Runs the production code over a virtual clock with simulated clients, connections and stores, and checks every promise of
-docs/guarantees.md on every history. There are three kinds: sessions (the manager with streams, limits, expiry and drain), sleep (with instances
-that sleep and fail to wake), restart (with processes that die over a slow store that fails at times).
+docs/guarantees.md on every history. There are three kinds: sessions (the manager with streams, limits, admission, expiry,
+sleep and drain), sleep (with instances that sleep and fail to wake), restart (with processes that die over a slow store that fails at times).
 
   npm run simulate -- --seeds 2000          seeds 1 to 2000 of every kind (default 200)
   npm run simulate -- --seeds 200 --from 5  seeds 5 to 204

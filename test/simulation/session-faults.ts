@@ -1,6 +1,8 @@
 /** Deliberate faults, each small and each against one promise: the checker must find every one of them. */
 
 import type { Clock } from '../../src/clock.ts'
+import { Admission, TokenBuckets } from '../../src/session/admission.ts'
+import type { Refusal } from '../../src/session/refusal.ts'
 import { Hold, type HoldKind, IdleClock } from '../../src/session/idle-clock.ts'
 import { PostAnswer } from '../../src/session/post-answer.ts'
 import { RunningRequests } from '../../src/session/running-request.ts'
@@ -13,6 +15,7 @@ import { replace } from '../support/replace.ts'
 import { SimExchange } from '../support/sim-exchange.ts'
 import { authInfoOf } from './around.ts'
 import { every } from './simulation.ts'
+import { SLEEP_FAULTS } from './sleep-faults.ts'
 import type { ManagerLike, SessionFault, World } from './world.ts'
 
 /** A clock that differs from another in some respect. */
@@ -84,6 +87,24 @@ function releasing(method: 'hold' | 'holdProvisionally', released: HoldKind): ()
   })
 }
 
+/** Changes when those who are refused as too fast are told to come back, in seconds. */
+function comingBack(later: number): () => void {
+  return replace(Admission.prototype, 'admit', (original) => {
+    return function (this: Admission, ...args): Refusal | undefined {
+      const refusal = original.apply(this, args)
+      if (refusal === undefined) return undefined
+      return { ...refusal, headers: { 'Retry-After': `${Number(refusal.headers?.['Retry-After']) + later}` } }
+    }
+  })
+}
+
+/** A fault of sleep that sessions with all their limits must show as well. */
+function ofSleep(name: string, seed: number): SessionFault {
+  const fault = SLEEP_FAULTS.find((one) => one.name === name)
+  if (fault?.patch === undefined) throw new Error(`sleep has no fault '${name}'`)
+  return { ...fault, seed }
+}
+
 /** All of them. */
 export const SESSION_FAULTS: readonly SessionFault[] = [
   // P1
@@ -120,19 +141,19 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'an open stream does not hold its session',
-    seed: 1,
+    seed: 2,
     breaks: ['P1'],
     patch: () => releasing('holdProvisionally', 'stream'),
   },
   {
     name: 'a late timer does not wait for what lies in the sockets',
-    seed: 12,
+    seed: 107,
     breaks: ['P1'],
     clock: (clock) => clockLike(clock, { afterInput: (callback) => callback() }),
   },
   {
     name: 'a session in use is evicted',
-    seed: 1,
+    seed: 2,
     breaks: ['P1'],
     patch: () => {
       const original = Object.getOwnPropertyDescriptor(SessionTable.prototype, 'activityChanged') ?? {}
@@ -148,14 +169,17 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'now and then a live session answers 404',
-    seed: 3,
+    seed: 9,
     breaks: ['P1'],
     manager: (manager) => {
       const now = every(25)
       return answering(manager, (status) => (status === 202 && now() ? 404 : status))
     },
   },
+  ofSleep('a sleeping session ends a second early', 1),
+  ofSleep('falling asleep is an end', 1),
   // P2
+  ofSleep('a sleeping session ends a second late', 11),
   {
     name: 'timers are 300 ms late',
     seed: 2,
@@ -165,7 +189,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'a refused request counts as activity',
-    seed: 12,
+    seed: 5,
     breaks: ['P2'],
     patch: () =>
       replace(Hold.prototype, 'release', (original) => {
@@ -177,7 +201,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: "a foreign request counts as its victim's activity",
-    seed: 2,
+    seed: 15,
     breaks: ['P2'],
     manager: (manager, world) =>
       managerLike(manager, {
@@ -203,7 +227,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'now and then a hold is never released',
-    seed: 6,
+    seed: 2,
     breaks: ['P2', 'P7'],
     patch: () => {
       const now = every(40)
@@ -252,7 +276,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'now and then a chunk is sent twice',
-    seed: 2,
+    seed: 1,
     breaks: ['P4'],
     link: (_, world) => ({
       tamper: (chunk) => (chunk.includes('data: {') && tampers(world, 15) ? chunk + chunk : chunk),
@@ -260,7 +284,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'the event log loses every fifth event',
-    seed: 12,
+    seed: 18,
     breaks: ['P4'],
     eventLog: (log) => {
       const now = every(5)
@@ -269,7 +293,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'the event log reads backwards',
-    seed: 2,
+    seed: 1,
     breaks: ['P4'],
     eventLog: (log) =>
       logLike(log, {
@@ -284,14 +308,14 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'the event log reads the stream before',
-    seed: 18,
+    seed: 11,
     breaks: ['P4'],
     eventLog: (log) =>
       logLike(log, { read: (session, stream, after) => log.read(session, Math.max(0, stream - 1), after) }),
   },
   {
     name: 'a resume skips an event',
-    seed: 2,
+    seed: 1,
     breaks: ['P4'],
     patch: () =>
       replace(MessageStream.prototype, 'replayAfter', (original) => {
@@ -338,7 +362,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'event ids of one session are good for another',
-    seed: 27,
+    seed: 68,
     breaks: ['P5'],
     patch: () =>
       replace(
@@ -368,13 +392,13 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   // P6
   {
     name: 'a cancel is answered and nothing happens',
-    seed: 2,
+    seed: 3,
     breaks: ['P6'],
     patch: () => replace(RunningRequests.prototype, 'newest', () => () => undefined),
   },
   {
     name: 'a cancel hits the oldest request of its id',
-    seed: 3,
+    seed: 19,
     breaks: ['P6'],
     patch: () =>
       replace(RunningRequests.prototype, 'newest', () => {
@@ -398,7 +422,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'the end of a session leaves its calls without an answer',
-    seed: 1,
+    seed: 2,
     breaks: ['P6'],
     patch: () => replace(Session.prototype, 'abort', () => () => {}),
   },
@@ -410,7 +434,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'a call that lost its connection goes on for ever',
-    seed: 22,
+    seed: 3,
     breaks: ['P6', 'P7'],
     patch: () => replace(Session.prototype, 'abortDetached', () => () => {}),
   },
@@ -440,6 +464,116 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
     options: (options) => ({ ...options, maxSessions: (options.maxSessions ?? 0) * 2 }),
   },
   {
+    name: 'buckets never refill',
+    seed: 1,
+    breaks: ['P7'],
+    patch: () => {
+      const began = new WeakMap<TokenBuckets, number>()
+      return replace(TokenBuckets.prototype, 'wait', (original) => {
+        return function (this: TokenBuckets, key, now): number {
+          if (!began.has(this)) began.set(this, now)
+          return original.call(this, key, began.get(this) ?? now)
+        }
+      })
+    },
+  },
+  {
+    name: 'all principals share one bucket',
+    seed: 3,
+    breaks: ['P7'],
+    patch: () =>
+      replace(Admission.prototype, 'admit', (original) => {
+        return function (this: Admission, principal, ...rest): Refusal | undefined {
+          return original.call(this, principal === undefined ? undefined : 'everybody', ...rest)
+        }
+      }),
+  },
+  {
+    name: 'each address of a network has a bucket',
+    seed: 26,
+    breaks: ['P7'],
+    patch: () =>
+      replace(Admission.prototype, 'admit', (original) => {
+        return function (this: Admission, principal, address = '', now): Refusal | undefined {
+          const groups = address.split(':').map((group) => Number.parseInt(group || '0', 16).toString(16))
+          const other = address.includes('.') ? address : `${groups.slice(-4).join(':')}:1:2:3:4`
+          return original.call(this, principal, other, now)
+        }
+      }),
+  },
+  {
+    name: 'who is too fast is told to come back a second early',
+    seed: 1,
+    breaks: ['P7'],
+    patch: () => comingBack(-1),
+  },
+  {
+    name: 'who is too fast is told to come back a second late',
+    seed: 1,
+    breaks: ['P7'],
+    patch: () => comingBack(1),
+  },
+  {
+    name: 'who is refused as too fast pays for it',
+    seed: 1,
+    breaks: ['P7'],
+    patch: () =>
+      replace(Admission.prototype, 'admit', (original) => {
+        const wait = TokenBuckets.prototype.wait
+        return function (this: Admission, ...args): Refusal | undefined {
+          const restore = replace(TokenBuckets.prototype, 'wait', () => {
+            return function (this: TokenBuckets, key, now): number {
+              const left = wait.call(this, key, now)
+              if (left > 0) this.take(key, now)
+              return left
+            }
+          })
+          try {
+            return original.apply(this, args)
+          } finally {
+            restore()
+          }
+        }
+      }),
+  },
+  {
+    name: 'buckets hold one token more',
+    seed: 1,
+    breaks: ['P7'],
+    options: (options) => ({
+      ...options,
+      ...(options.openBurstPerPrincipal !== undefined && {
+        openBurstPerPrincipal: options.openBurstPerPrincipal + 1,
+      }),
+    }),
+  },
+  {
+    name: 'who is refused for a full table pays twice',
+    seed: 2,
+    breaks: ['P7'],
+    patch: () => {
+      let again = (): void => {}
+      const undo = [
+        replace(TokenBuckets.prototype, 'take', (original) => {
+          return function (this: TokenBuckets, key, now): void {
+            original.call(this, key, now)
+            again = () => original.call(this, key, now)
+          }
+        }),
+        replace(SessionTable.prototype, 'reserve', (original) => {
+          return function (this: SessionTable, principal) {
+            const slot = original.call(this, principal)
+            if (typeof slot === 'string') again()
+            return slot
+          }
+        }),
+      ]
+      return () => undo.forEach((putBack) => putBack())
+    },
+  },
+  ofSleep('nothing sleeps', 1),
+  ofSleep('an instance sleeps with a running request', 1),
+  {
     name: 'events of ended sessions stay',
     seed: 1,
     breaks: ['P7'],
@@ -448,13 +582,13 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   // P8
   {
     name: 'a shutdown does not wait for running calls',
-    seed: 1,
+    seed: 7,
     breaks: ['P8'],
     manager: (manager) => managerLike(manager, { close: () => manager.close() }),
   },
   {
     name: 'sessions open while the server drains',
-    seed: 8,
+    seed: 1,
     breaks: ['P8'],
     manager: (manager, world) =>
       managerLike(manager, {
@@ -478,7 +612,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   },
   {
     name: 'streams end in a drain without a retry hint',
-    seed: 27,
+    seed: 7,
     breaks: ['P8'],
     patch: () =>
       replace(Session.prototype, 'close', (original) => {
@@ -490,7 +624,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   {
     name: 'a second close does not wait for the first',
     breaks: ['P8'],
-    seed: 1,
+    seed: 7,
     manager: (manager) => {
       let closed = false
       return managerLike(manager, {
@@ -505,7 +639,7 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
   {
     name: 'a second close ends running calls',
     breaks: ['P1', 'P8'],
-    seed: 1,
+    seed: 7,
     manager: (manager, world) => {
       let closed = false
       return managerLike(manager, {
@@ -517,6 +651,9 @@ export const SESSION_FAULTS: readonly SessionFault[] = [
       })
     },
   },
+  // P9
+  ofSleep('a waking calls the factory twice', 1),
+  ofSleep('data is lost', 1),
 ]
 
 const tampered = new WeakMap<World, number>()

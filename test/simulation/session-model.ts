@@ -23,7 +23,7 @@ export interface Held {
 }
 
 /** A request that reached a handler. */
-export type ModelCall = Pick<FakeCall, 'method' | 'plan' | 'startedAt' | 'endedAt' | 'abortedAt'>
+export type ModelCall = Pick<FakeCall, 'method' | 'plan' | 'asked' | 'startedAt' | 'endedAt' | 'abortedAt'>
 
 /** The end of a session, as its event told it. */
 export interface SessionEnd {

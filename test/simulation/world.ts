@@ -17,12 +17,13 @@ import {
   type SendOptions,
   type Surroundings,
 } from './around.ts'
+import { AdmissionModel, type Opener } from './admission-model.ts'
 import { SimClient } from './client.ts'
-import type { AuthorPlan, Conditions, ConnectionPlan, Plan } from './plan.ts'
+import { type AuthorPlan, type Conditions, type ConnectionPlan, NETWORKS, type Plan } from './plan.ts'
 import { Random } from './random.ts'
 import { Recorder } from './record.ts'
 import type { DeliberateFault, RunResult } from './simulation.ts'
-import { LATEST, SessionModel } from './session-model.ts'
+import { LATEST, type ModelCall, SessionModel } from './session-model.ts'
 import { DelayedLog, FailingLog } from './slow-logs.ts'
 
 /** What the simulation uses of a session manager. */
@@ -55,6 +56,20 @@ export interface SessionFault extends DeliberateFault {
 /** Shared time in virtual milliseconds in which a body that was sent slowly arrives in so many parts. */
 const UPLOAD_PARTS = 3
 
+/** The instances of one session. */
+interface Awake {
+  /** The one at work; undefined while there is none. */
+  server: FakeServer | undefined
+  /** The one before. */
+  last: FakeServer
+  /** How many there were. */
+  count: number
+  /** Factories under way, and instances that are not awake yet. */
+  waking: number
+  /** When it was last woken, or opened. */
+  since: number
+}
+
 /** The world of one run. */
 export class World implements Surroundings {
   readonly plan: Plan
@@ -86,6 +101,11 @@ export class World implements Surroundings {
   >()
   readonly #calls = new Map<string, FakeCall>()
   readonly #serverSessions = new Map<FakeServer, SessionModel>()
+  readonly #awake = new Map<SessionModel, Awake>()
+  /** Servers that were let go because nothing used them. */
+  readonly #slept = new Set<FakeServer>()
+  readonly #callServers = new Map<ModelCall, FakeServer>()
+  readonly #admission: AdmissionModel
   readonly #requests = new Map<string, number>()
   readonly #stalls: { at: number; length: number }[] = []
   #delayedLog: DelayedLog | undefined
@@ -101,7 +121,8 @@ export class World implements Surroundings {
     // Not the plan's stream of numbers: a shrunk plan must meet the same weather.
     const random = (this.#random = new Random(plan.seed ^ 0x5f356495))
     const fault = (this.#fault = options.fault)
-    const { jitter } = conditions
+    const { jitter, admission } = conditions
+    this.#admission = new AdmissionModel(admission)
     this.clock = new VirtualClock({
       start: 0,
       turns: 1,
@@ -130,6 +151,8 @@ export class World implements Surroundings {
       wallSteps: _wallSteps,
       shutdownAt: _shutdownAt,
       closesAgainAfter: _closesAgainAfter,
+      admission: { principal, address },
+      sleep,
       ...options
     } = this.conditions
     // Times without fractions of 1/1024 ms: MemoryEventLog compares `at <= now - maxAge` and arms `at + maxAge`, which for other times
@@ -160,6 +183,14 @@ export class World implements Surroundings {
       ...options,
       eventLog,
       allowedHosts: 'any',
+      trustedProxies: 0,
+      // A burst without a rate is a mistake.
+      ...(principal && {
+        openRatePerPrincipal: principal.perSecond,
+        openBurstPerPrincipal: principal.burst,
+      }),
+      ...(address && { openRatePerAddress: address.perSecond, openBurstPerAddress: address.burst }),
+      ...(sleep && { sleepAfter: sleep.after, maxAwake: sleep.maxAwake }),
       ...(hook ? { authenticate: async (request: Request) => this.#authenticate(request) } : {}),
       principal: (authInfo) => principalOf(authInfo.extra?.['sub'] as string),
     }
@@ -186,8 +217,20 @@ export class World implements Surroundings {
     if (opening !== undefined) opening.note = note
   }
 
+  #openerOf({ plan }: Pick<Actor, 'plan'>): Opener {
+    return { principal: principalOf(plan.principal), network: NETWORKS[plan.address] }
+  }
+
   async #createServer(context: ServerContext): Promise<FakeServer> {
-    const opening = this.#openings.get(context.session.client?.name ?? '')
+    const { session } = context
+    const { name = '' } = session.client ?? {}
+    if (session.restored) return this.#wake(context)
+    // Whoever gets as far as to the factory has used up a token.
+    const client = this.clients[Number(/^c(\d+) /.exec(name)?.[1])]
+    if (client !== undefined)
+      this.#admission.admitted(this.clock.now(), this.#openerOf(client), `initialize of ${name}`)
+    session.data = { instances: 1 }
+    const opening = this.#openings.get(name)
     if (opening === undefined) throw new Error('a server for nobody')
     const { author, tag } = opening
     opening.bornAt = this.clock.now()
@@ -216,9 +259,60 @@ export class World implements Surroundings {
     return server
   }
 
+  /** Another server for a session that slept. */
+  async #wake({ session }: ServerContext): Promise<FakeServer> {
+    const { clock, recorder } = this
+    const model = this.models.get(session.id ?? '')
+    const awake = model === undefined ? undefined : this.#awake.get(model)
+    if (model === undefined || awake === undefined) {
+      recorder.violate('woken once, for what needs it', 'a session was woken that never opened')
+      throw new Error('woken for nobody')
+    }
+    recorder.stake('woken')
+    recorder.note(`  factory wakes ${model.name}`)
+    const wrong = (text: string): void =>
+      recorder.violate('woken once, for what needs it', `${model.name} was woken ${text}`)
+    if (model.end !== undefined) wrong('after its end')
+    if (awake.waking > 0) wrong('twice at once')
+    if (awake.server !== undefined) wrong('while it was awake')
+    const needed = model.held.some(
+      ({ exchange }) => exchange.method === 'POST' && exchange.answeredAt === undefined,
+    )
+    if (!needed) wrong('for nothing')
+    if (session.principal !== principalOf(model.principal))
+      recorder.violate(
+        'opened for the principal who asked',
+        `${model.name} was woken for ${session.principal}`,
+      )
+    const { instances } = session.data as { instances?: number }
+    if (instances !== awake.count)
+      recorder.violate(
+        'what a session is survives its instance',
+        `${model.name} had ${awake.count} instances, its data says ${instances}`,
+      )
+    awake.count += 1
+    awake.waking += 1
+    session.data = { instances: awake.count }
+    const { waking = 0 } = this.conditions.sleep ?? {}
+    // A blocked event loop may be longer than `initializeTimeout`.
+    if (waking > 0 && this.conditions.stalls.length === 0) await clock.sleep(waking)
+    const server = new FakeServer({
+      clock,
+      tag: model.tag,
+      follows: awake.last,
+      oncall: (call) => this.#oncall(server, call),
+    })
+    server.onclose = () => recorder.note(`  server ${server.tag} of ${model.name} closed`)
+    awake.last = server
+    this.servers.push(server)
+    this.#serverSessions.set(server, model)
+    return server
+  }
+
   #oncall(server: FakeServer, call: FakeCall): void {
     const session = this.#serverSessions.get(server)
     session?.calls.push(call)
+    this.#callServers.set(call, server)
     const tag = call.plan?.tag
     if (tag !== undefined) this.#calls.set(tag, call)
     this.recorder.note(`  handler ${server.tag} ${call.method} ${tag ?? ''}`)
@@ -236,8 +330,7 @@ export class World implements Surroundings {
 
   /** The server of a session. */
   serverOf(session: SessionModel): FakeServer | undefined {
-    for (const [server, model] of this.#serverSessions) if (model === session) return server
-    return undefined
+    return this.#awake.get(session)?.server
   }
 
   /** A new tag for a call. */
@@ -366,6 +459,14 @@ export class World implements Surroundings {
         `#${note.number} ${kind} was answered with 503 by a server that is well`,
       )
     }
+    if (opens && status === 503 && this.shutdownAt === undefined)
+      // Full: it has used up a token all the same.
+      this.#admission.admitted(this.clock.now(), this.#openerOf(note.client), `#${note.number}`)
+    if (opens && status === 429)
+      this.#admission.refused(this.clock.now(), this.#openerOf(note.client), `#${note.number}`, () => {
+        const told = exchange.responseHeaders['retry-after']
+        return exchange.outcome === 'completed' ? Number(told) : undefined
+      })
     if (session === undefined) return
     const drains = this.shutdownAt !== undefined
     const { end } = session
@@ -426,6 +527,18 @@ export class World implements Surroundings {
         else this.#onclosed(session, event.reason)
         return
       }
+      case 'session.slept':
+        if (session !== undefined) this.#onslept(session)
+        return
+      case 'session.woken': {
+        recorder.note(`  ${session?.name} is awake`)
+        const awake = session === undefined ? undefined : this.#awake.get(session)
+        if (awake === undefined) return
+        awake.waking -= 1
+        awake.server = awake.last
+        awake.since = this.clock.now()
+        return
+      }
       case 'request.started':
       case 'request.ended': {
         const key = `${session?.name} ${JSON.stringify(event.request)}`
@@ -442,6 +555,46 @@ export class World implements Surroundings {
       case 'request.refused':
         recorder.note(`  refused ${event.status} ${event.cause}`)
     }
+  }
+
+  #onslept(session: SessionModel): void {
+    const { recorder } = this
+    recorder.note(`  ${session.name} sleeps`)
+    recorder.stake('slept')
+    const awake = this.#awake.get(session)
+    const server = awake?.server
+    if (awake === undefined || server === undefined) {
+      recorder.violate('what nothing uses sleeps, what is at work does not', `${session.name} slept asleep`)
+      return
+    }
+    awake.server = undefined
+    this.#slept.add(server)
+  }
+
+  /** What was used last so long ago should have slept. */
+  #checkSlept(session: SessionModel, now: number): void {
+    const { sleep } = this.conditions
+    const awake = this.#awake.get(session)
+    if (sleep === undefined || awake === undefined) return
+    if (awake.server === undefined) {
+      this.recorder.stake('expired asleep')
+      return
+    }
+    // A question that its client has not answered keeps the instance that asked.
+    if (
+      session.calls.some(
+        ({ plan, asked }) => plan?.ask !== undefined && asked !== 'answered' && asked !== 'error',
+      )
+    )
+      return
+    let used = Math.max(awake.since, session.lastHoldEnd().latest)
+    for (const { exchange } of session.held) used = Math.max(used, exchange.closedAt ?? now)
+    const due = used + sleep.after
+    if (now - due - this.#stalledBetween(due, now) > LATEST)
+      this.recorder.violate(
+        'what nothing uses sleeps, what is at work does not',
+        `${session.name} was awake ${(now - used).toFixed(1)} ms after its last use, it may be ${sleep.after}`,
+      )
   }
 
   #onopened(event: Extract<SessionEvent, { type: 'session.opened' }>): void {
@@ -476,6 +629,13 @@ export class World implements Surroundings {
     recorder.note(`  ${model.name} opened for c${model.client} ${opening.tag} ${model.version}`)
     this.models.set(event.session, model)
     this.#serverSessions.set(opening.server, model)
+    this.#awake.set(model, {
+      server: opening.server,
+      last: opening.server,
+      count: 1,
+      waking: 0,
+      since: this.clock.now(),
+    })
     const { exchange, seq } = opening.note
     if (exchange.closedAt !== undefined)
       recorder.violate('what failed to open holds nothing', `${model.name} opened though its client had gone`)
@@ -529,6 +689,7 @@ export class World implements Surroundings {
     }
     recorder.stake(reason === 'idle' ? 'expired idle' : 'expired unused')
     this.#checkLate(session, now)
+    this.#checkSlept(session, now)
   }
 
   #checkLate(session: SessionModel, now: number): void {
@@ -833,6 +994,7 @@ export class World implements Surroundings {
       )
     if (clean) recorder.stake('run ended clean')
     for (const client of this.clients) client.checkEnd()
+    this.#admission.check((check, text) => recorder.violate(check, text))
     this.#countStakes()
     for (const session of this.models.values()) this.#checkAborts(session)
   }
@@ -840,12 +1002,13 @@ export class World implements Surroundings {
   /** Handlers are aborted for a reason, and then only. */
   #checkAborts(session: SessionModel): void {
     const { detachedRequestTimeout, drainTimeout } = this.conditions
-    const server = this.serverOf(session)
     for (const call of session.calls) {
       const { abortedAt, plan } = call
+      const server = this.#callServers.get(call)
       if (abortedAt === undefined || (call.endedAt !== undefined && call.endedAt < abortedAt)) continue
       if (session.end !== undefined && abortedAt >= session.end.at) continue
-      if (server?.closedAt !== undefined && abortedAt >= server.closedAt) continue
+      const slept = server !== undefined && this.#slept.has(server)
+      if (!slept && server?.closedAt !== undefined && abortedAt >= server.closedAt) continue
       const known = plan === undefined ? undefined : this.clients[session.client]?.callByTag(plan.tag)
       if (known?.cancelled === true) continue
       if (this.shutdownAt !== undefined && abortedAt >= this.shutdownAt + drainTimeout - 1) continue
@@ -855,7 +1018,9 @@ export class World implements Surroundings {
         continue
       }
       this.recorder.violate(
-        'aborted for a reason only',
+        slept && abortedAt === server.closedAt
+          ? 'what nothing uses sleeps, what is at work does not'
+          : 'aborted for a reason only',
         `call ${plan?.tag ?? call.method} of ${session.name} was aborted at ${abortedAt} for no reason`,
       )
     }

@@ -62,6 +62,8 @@ export interface FakeServerOptions {
   readonly versions?: readonly string[]
   /** What it declares; default tools, logging and resources. */
   readonly capabilities?: Readonly<Record<string, unknown>>
+  /** The server of the same session before it: numbers go on where its own ended. */
+  readonly follows?: FakeServer | undefined
   /** Told of every {@link FakeCall} when it starts. */
   readonly oncall?: (call: FakeCall) => void
   /** Told of `notifications/initialized`. */
@@ -131,6 +133,10 @@ export class FakeServer {
   constructor(options: FakeServerOptions) {
     this.#options = options
     this.tag = options.tag
+    const { follows } = options
+    if (follows === undefined) return
+    this.#nextId = follows.#nextId
+    this.#broadcastCount = follows.#broadcastCount
   }
 
   /** How many handlers run. */
