@@ -10,36 +10,41 @@ const DEADLINE = 30_000
 
 const VERSION = '2025-11-25'
 
+/** Header fields of a caller beside those that every request has: who it is, or what proxies say of it. */
+export type CallerFields = Readonly<Record<string, string>>
+
 /** A request as bytes. */
 export function encode(
   method: 'POST' | 'GET' | 'DELETE',
-  { session, cursor, token }: { session?: string; cursor?: string; token?: string } = {},
+  { session, cursor, fields = {} }: { session?: string; cursor?: string; fields?: CallerFields } = {},
   message?: object,
 ): string {
   const body = message === undefined ? '' : JSON.stringify(message)
-  const fields = [
+  const lines = [
     `${method} /mcp HTTP/1.1`,
     'Host: 127.0.0.1',
     `Accept: ${method === 'GET' ? 'text/event-stream' : 'application/json, text/event-stream'}`,
     ...(session === undefined ? [] : [`Mcp-Session-Id: ${session}`, `Mcp-Protocol-Version: ${VERSION}`]),
     ...(cursor === undefined ? [] : [`Last-Event-ID: ${cursor}`]),
-    ...(token === undefined ? [] : [`Authorization: Bearer ${token}`]),
+    ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`),
     ...(message === undefined
       ? []
       : ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(body)}`]),
   ]
-  return `${fields.join('\r\n')}\r\n\r\n${body}`
+  return `${lines.join('\r\n')}\r\n\r\n${body}`
 }
 
 /** One kept-alive connection with at most one request on it. */
 class Lane {
   readonly #port: number
+  readonly #localAddress: string
   #socket: Socket | undefined
   #chunks: Buffer[] = []
   #settle: ((answer: HttpAnswer | Error) => void) | undefined
 
-  constructor(port: number) {
+  constructor(port: number, localAddress: string) {
     this.#port = port
+    this.#localAddress = localAddress
   }
 
   ask(request: string): Promise<HttpAnswer> {
@@ -62,7 +67,12 @@ class Lane {
   }
 
   #connect(): Socket {
-    const socket = connect({ port: this.#port, host: '127.0.0.1', noDelay: true })
+    const socket = connect({
+      port: this.#port,
+      host: '127.0.0.1',
+      localAddress: this.#localAddress,
+      noDelay: true,
+    })
     let failure: Error | undefined
     socket.on('error', (error) => (failure = error))
     // A server may close what nobody uses: the next request connects anew.
@@ -85,8 +95,9 @@ export class Pool {
   readonly #lanes: readonly Lane[]
   readonly #waiting: ((lane: Lane) => void)[] = []
 
-  constructor(port: number, size: number) {
-    this.#lanes = Array.from({ length: size }, () => new Lane(port))
+  /** `localAddress`: where they come from, any of 127.0.0.0/8. */
+  constructor(port: number, size: number, localAddress: string = '127.0.0.1') {
+    this.#lanes = Array.from({ length: size }, () => new Lane(port, localAddress))
     this.#free = [...this.#lanes]
   }
 
@@ -102,13 +113,13 @@ export class Pool {
   }
 
   /** The id of a new session whose handshake is over. */
-  async open(token?: string): Promise<string> {
-    const opened = await this.ask(encode('POST', withToken(token), initialize(VERSION)))
+  async open(fields: CallerFields = {}): Promise<string> {
+    const opened = await this.ask(encode('POST', { fields }, initialize(VERSION)))
     const session = headerOf(opened, 'mcp-session-id')
     if (opened.status !== 200 || session === undefined)
       throw new Error(`initialize was answered with ${opened.status} ${opened.body.slice(0, 200)}`)
     const initialized = notification('notifications/initialized')
-    const { status } = await this.ask(encode('POST', { session, ...withToken(token) }, initialized))
+    const { status } = await this.ask(encode('POST', { session, fields }, initialized))
     if (status !== 202) throw new Error(`notifications/initialized was answered with ${status}`)
     return session
   }
@@ -116,10 +127,6 @@ export class Pool {
   close(): void {
     for (const lane of this.#lanes) lane.close()
   }
-}
-
-function withToken(token: string | undefined): { token?: string } {
-  return token === undefined ? {} : { token }
 }
 
 /** Told of a ping, which is to be answered. */
@@ -150,10 +157,14 @@ export class LightStream {
   static open(
     port: number,
     session: string,
-    { cursor, onping }: { cursor?: string | undefined; onping?: OnPing | undefined } = {},
+    {
+      cursor,
+      onping,
+      fields = {},
+    }: { cursor?: string | undefined; onping?: OnPing | undefined; fields?: CallerFields } = {},
   ): Promise<LightStream> {
     return new Promise((resolve, reject) => {
-      const request = encode('GET', { session, ...(cursor !== undefined && { cursor }) })
+      const request = encode('GET', { session, fields, ...(cursor !== undefined && { cursor }) })
       const socket = connect({ port, host: '127.0.0.1', noDelay: true }, () => socket.write(request))
       const stream = new LightStream(socket, session, onping)
       const timer = setTimeout(() => socket.destroy(new Error('no head')), DEADLINE)

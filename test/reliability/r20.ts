@@ -8,6 +8,13 @@ import { initialize, notification, rpc } from '../support/mcp-wire.ts'
 import { encodeChunk, RawConnection, type RawResponse } from '../support/raw-http.ts'
 import { type Chaos, count, milliseconds, seconds } from './chaos.ts'
 import type { R20State } from './fixtures/r20-server.ts'
+import {
+  askChild as ask,
+  type GoodClients,
+  type GoodTimes,
+  nextMessage as message,
+  startGoodClients,
+} from './processes.ts'
 import { KINDS, type Known, type Shot } from './r20-kinds.ts'
 
 /** How much is at stake. */
@@ -47,11 +54,7 @@ export const R20_SHORT: R20Size = {
 }
 
 /** Pings of the good clients, in milliseconds. */
-interface Times {
-  readonly count: number
-  readonly p50: number
-  readonly p99: number
-}
+type Times = Omit<GoodTimes, 'failures'>
 
 /** What a run found. Everything under `violations` breaks a promise. */
 export interface R20Result {
@@ -101,19 +104,22 @@ export async function r20(
   const server = fork(fixture('r20-server.ts'), [JSON.stringify({ bodyTimeout: `${size.bodyTimeout}ms` })], {
     execArgv: ['--import', import.meta.resolve('tsx'), '--expose-gc'],
   })
-  let good: ChildProcess | undefined
+  let good: GoodClients | undefined
   try {
     const url = new URL(String((await message<{ url: string }>(server)).url))
     const run = new Attack(url, size, seed, onProgress)
     const known = await run.open()
-    good = fork(fixture('r20-good.mjs'), [JSON.stringify({ url: url.href, session: known.session })], {
-      execArgv: [],
+    const fields = { Authorization: 'Bearer alice' }
+    good = await startGoodClients({
+      url: url.href,
+      session: known.session,
+      fields,
+      message: rpc('ping'),
     })
-    await message(good)
     return await run.attack(server, good)
   } finally {
     server.kill('SIGKILL')
-    good?.kill('SIGKILL')
+    good?.stop()
   }
 }
 
@@ -159,7 +165,7 @@ class Attack {
     return this.#known
   }
 
-  async attack(server: ChildProcess, good: ChildProcess): Promise<R20Result> {
+  async attack(server: ChildProcess, good: GoodClients): Promise<R20Result> {
     const began = performance.now()
     const { requests, calm, whole, bodies } = this.#size
     const random = new Random(this.#seed)
@@ -169,10 +175,10 @@ class Attack {
     this.#result.requests = 0
     for (const status of Object.keys(this.#result.statuses)) delete this.#result.statuses[status]
 
-    await ask(good)
+    await good.times()
     const calmUntil = performance.now() + calm
     while (performance.now() < calmUntil) await this.#send(200, () => ['ping', this.#ping()])
-    const calmTimes = await ask<Times & { failures: string[] }>(good)
+    const calmTimes = await good.times()
 
     const slow = this.#slowClients()
     let residentMost = 0
@@ -181,10 +187,10 @@ class Attack {
     this.#result.requests = 0
     await this.#send(requests, () => this.#shot(random))
     await large
-    const attacked = await ask<Times & { failures: string[] }>(good)
+    const attacked = await good.times()
     await slow
     clearInterval(watch)
-    good.kill('SIGKILL')
+    good.stop()
 
     const after = await this.#settled(server, before)
     Object.assign(this.#result, {
@@ -413,38 +419,6 @@ function as(who: string): Record<string, string> {
 
 function fixture(name: string): string {
   return fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
-}
-
-/** The next message of a process; its end is an error. */
-function message<T>(child: ChildProcess): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onMessage = (value: unknown): void => {
-      child.off('exit', onExit)
-      resolve(value as T)
-    }
-    const onExit = (code: number | null): void => {
-      child.off('message', onMessage)
-      reject(new Error(`the process ended with ${String(code)}`))
-    }
-    child.once('message', onMessage)
-    child.once('exit', onExit)
-  })
-}
-
-/** One question at a time is on its way to a process. */
-const asked = new WeakMap<ChildProcess, Promise<unknown>>()
-
-async function ask<T>(child: ChildProcess): Promise<T> {
-  const before = asked.get(child) ?? Promise.resolve()
-  const answer = before.then(() => {
-    child.send('')
-    return message<T>(child)
-  })
-  asked.set(
-    child,
-    answer.catch(() => {}),
-  )
-  return answer
 }
 
 /** `npm run chaos -- r20` */

@@ -21,6 +21,7 @@ import { chaos as r21 } from './r21.ts'
 import { chaos as r22 } from './r22.ts'
 import { chaos as r23 } from './r23.ts'
 import { chaos as r24 } from './r24.ts'
+import { chaos as r25 } from './r25.ts'
 
 export const tests: readonly Chaos[] = [
   r0,
@@ -43,4 +44,5 @@ export const tests: readonly Chaos[] = [
   r22,
   r23,
   r24,
+  r25,
 ]

@@ -4,12 +4,14 @@ import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.j
 import { McpServer as McpServerV2 } from '@modelcontextprotocol/server'
 import { expect } from 'vitest'
 
-import type { AppOptions, AuthInfo, McpServerLike, RequestId } from '../../src/types.ts'
+import type { AppOptions, McpServerLike, RequestId } from '../../src/types.ts'
 import { type CallPlan, type FakeCall, FakeServer, type FakeServerOptions } from './fake-server.ts'
 import { get, rpc, type Fields, type WireSession } from './mcp-wire.ts'
 import type { RawConnection, RawRequest, RawResponse, SseBlock } from './raw-http.ts'
 import { serve, type Served } from './serve.ts'
 import { VirtualClock } from './virtual-clock.ts'
+
+export { authenticateByName } from './by-name.ts'
 
 /** An app of {@link FakeServer}s on a {@link VirtualClock}. */
 export interface FakeApp extends Served {
@@ -52,18 +54,6 @@ export async function serveFake(
 /** A call of a fake server's tool. */
 export function call(plan: Omit<CallPlan, 'tag'> & { tag?: string } = {}, id?: RequestId): object {
   return rpc('tools/call', { name: 'run', arguments: { tag: 'call', ...plan } }, id)
-}
-
-/** Authenticates whoever says who they are: `Authorization: Bearer <name>`. */
-export function authenticateByName(request: Request): AuthInfo | undefined {
-  const name = request.headers.get('authorization')?.slice('Bearer '.length)
-  if (name === undefined) return undefined
-  return {
-    token: name,
-    clientId: 'client',
-    scopes: [],
-    extra: { iss: 'https://issuer.example', sub: name },
-  }
 }
 
 /** The header fields of a caller for {@link authenticateByName}. */
