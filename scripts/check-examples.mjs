@@ -3,7 +3,9 @@
  * connected. One line for each check; exit code 1 if any failed. `node scripts/check-examples.mjs [NAME…]` checks only those.
  */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -25,12 +27,12 @@ process.on('exit', () => {
   rmSync(watched, { recursive: true, force: true })
 })
 
-/** Starts `examples/NAME/server.ts` on a free port; `url` resolves when it is ready, `exited` with how it ended. */
-function start(name, args = []) {
+/** Starts a file of `examples/`; `exited` resolves with how it ended. */
+function run(file, args = [], env = {}) {
   // As the examples' README says: in the folder of the repository, where 'sojourn' is this package.
-  const child = spawn(process.execPath, ['--import', 'tsx', `examples/${name}/server.ts`, ...args], {
+  const child = spawn(process.execPath, ['--import', 'tsx', `examples/${file}`, ...args], {
     cwd: root,
-    env: { ...process.env, PORT: '0' },
+    env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   processes.add(child)
@@ -42,6 +44,12 @@ function start(name, args = []) {
       resolve(code ?? signal)
     })
   })
+  return { child, exited, log }
+}
+
+/** Starts `examples/NAME/server.ts` on a free port; `url` resolves when it is ready. */
+function start(name, args, env = { PORT: '0' }) {
+  const { child, exited, log } = run(`${name}/server.ts`, args, env)
   const url = new Promise((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
       if (/^http:\/\/127\.0\.0\.1:\d+\/mcp$/.test(line)) resolve(line)
@@ -113,6 +121,59 @@ function countsSessions(then) {
   }
 }
 
+/**
+ * Does what the user of `client.ts` does in the browser, where it is sent to: says who it is, agrees to what is asked, and goes back. Cookies
+ * are kept in `cookies`.
+ */
+async function logIn(to, name, cookies) {
+  let [url, form] = [new URL(to), undefined]
+  for (let step = 0; step < 20; step++) {
+    const response = await fetch(url, {
+      ...(form && { method: 'POST', body: new URLSearchParams(form) }),
+      redirect: 'manual',
+      headers: { cookie: [...cookies].map((pair) => pair.join('=')).join('; ') },
+    })
+    for (const line of response.headers.getSetCookie()) {
+      const [, key, value] = /^([^=]+)=([^;]*)/.exec(line)
+      cookies.set(key, value)
+    }
+    const page = await response.text()
+    const [, action] = /<form[^>]* action="([^"]+)"/.exec(page) ?? []
+    const next = response.headers.get('location') ?? action
+    if (next === undefined && url.pathname === '/callback') return
+    if (next === undefined) throw new Error(`${url} answers ${response.status} ${page.slice(0, 300)}`)
+    url = new URL(next, url)
+    form = action && { prompt: / name="prompt" value="([^"]+)"/.exec(page)[1], login: name, password: 'any' }
+  }
+  throw new Error('the login goes in circles')
+}
+
+/** Runs `login/client.ts` for a user; resolves with what it printed, once it has ended. */
+async function loggedIn(url, name) {
+  const client = run('login/client.ts', [url])
+  const cookies = new Map()
+  const lines = []
+  for await (const line of createInterface({ input: client.child.stdout })) {
+    const [, to] = /^Open in your browser: (\S+)$/.exec(line) ?? []
+    if (to === undefined) lines.push(line)
+    else {
+      lines.push(`to agree: ${new URL(to).searchParams.get('scope')}`)
+      await logIn(to, name, cookies)
+    }
+  }
+  if ((await client.exited) !== 0) throw new Error(client.log.join(''))
+  return lines
+}
+
+/** A port that is free now, for an example that has to know its own before it listens. */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
 /** What is checked of each example, once it is ready. */
 const examples = {
   node: greets('node:http'),
@@ -152,6 +213,30 @@ const examples = {
       }
       return expectEqual((await fetch(url, { headers })).status, 404)
     })
+  },
+  login: async (url) => {
+    await check('no token: 401, and where to get one', async () => {
+      const response = await fetch(url, { method: 'POST', body: '{}' })
+      expectEqual(response.status, 401)
+      const challenge = response.headers.get('www-authenticate')
+      const metadata = await (await fetch(/resource_metadata="([^"]+)"/.exec(challenge)[1])).json()
+      expectEqual(metadata.resource, url)
+      return challenge
+    })
+    const printed = (name) =>
+      [
+        'to agree: notes:read',
+        `[{"type":"text","text":"${name}: no notes yet"}]`,
+        'to agree: notes:read notes:write',
+        '[{"type":"text","text":"1 notes"}]',
+        `[{"type":"text","text":"${name}: buy milk"}]`,
+      ].join('\n')
+    for (const name of ['ada', 'bob']) {
+      await check(`client.ts logs ${name} in, and asks again for the tool that wants more`, async () => {
+        const lines = await within(4 * answersWithin, 'the client', loggedIn(url, name))
+        return expectEqual(lines.join('\n'), printed(name))
+      })
+    }
   },
   notify: async (url) => {
     const uri = 'build://latest'
@@ -208,6 +293,7 @@ const examples = {
   },
 }
 const args = { 'file-watcher': [watched] }
+const env = { login: async () => ({ PORT: String(await freePort()), ISSUER_PORT: '0' }) }
 
 ensureInstalled()
 ensureBuilt()
@@ -223,7 +309,7 @@ const names = process.argv.slice(2)
 for (const name of names.length === 0 ? Object.keys(examples) : names) {
   console.log(`examples/${name}`)
   const failedBefore = failures()
-  const server = start(name, args[name])
+  const server = start(name, args[name], await env[name]?.())
   let url
   await check('it prints its URL', async () => (url = await within(readyWithin, 'getting ready', server.url)))
   if (url !== undefined) {
