@@ -161,6 +161,9 @@ class Checks {
   }
 
   #challenge(challenge: Omit<Challenge, 'metadataUrl'>): Response {
+    // The event of a refusal knows only that there was one; what a hook answers is its author's, and may hold anything.
+    if (challenge.description !== undefined)
+      this.#log.debug('a token was refused', { reason: challenge.description })
     return challengeResponse({ ...challenge, metadataUrl: this.#metadataUrl })
   }
 

@@ -8,13 +8,27 @@ import { messageOf } from '../errors.ts'
 import { authenticateBearer, readBearerTokens } from '../http/bearer-tokens.ts'
 import type { FoundSetting, SettingKey } from '../settings.ts'
 import type { Authenticate } from '../types.ts'
+import { UsageError } from './arguments.ts'
 
 /** Where the secret of this server may stand besides a file; a flag would show it to everybody on the machine. */
 export const CLIENT_SECRET_VARIABLE = 'SOJOURN_AUTH_CLIENT_SECRET'
 
+/** What an option of `bearerAuth` is called here, to name it in errors. */
+const SETTING_OF: Readonly<Record<string, SettingKey>> = {
+  issuer: 'authIssuer',
+  resource: 'authResource',
+  requiredScopes: 'authScopes',
+  audience: 'authAudience',
+  jwksUri: 'authJwksUri',
+  algorithms: 'authAlgorithms',
+  clockTolerance: 'authClockTolerance',
+  'introspection.endpoint': 'authIntrospectionUri',
+  allowHttp: 'authAllowHttp',
+}
+
 /**
  * The hook; undefined where nothing was said.
- * @throws RangeError naming what is wrong; never showing a token or a secret
+ * @throws UsageError naming the flag or variable that is wrong, RangeError for a file that cannot be used; never showing a token or a secret
  */
 export async function authenticateFrom(
   found: ReadonlyMap<SettingKey, FoundSetting>,
@@ -32,19 +46,32 @@ export async function authenticateFrom(
   const jwksUri = textOf(found, 'authJwksUri')
   const algorithms = wordsOf(found, 'authAlgorithms')
   const introspection = introspectionFrom(found, env)
-  const authenticate = bearerAuth({
-    issuer,
-    resource,
-    requiredScopes: wordsOf(found, 'authScopes') ?? [],
-    clockTolerance: (found.get('authClockTolerance')?.value as number | undefined) ?? '5s',
-    allowHttp: found.get('authAllowHttp')?.value === true,
-    ...(audience && { audience }),
-    ...(jwksUri !== undefined && { jwksUri }),
-    ...(algorithms && { algorithms }),
-    ...(introspection && { introspection }),
-  })
+  let authenticate: BearerAuth
+  try {
+    authenticate = bearerAuth({
+      issuer,
+      resource,
+      requiredScopes: wordsOf(found, 'authScopes') ?? [],
+      clockTolerance: (found.get('authClockTolerance')?.value as number | undefined) ?? '5s',
+      allowHttp: found.get('authAllowHttp')?.value === true,
+      ...(audience && { audience }),
+      ...(jwksUri !== undefined && { jwksUri }),
+      ...(algorithms && { algorithms }),
+      ...(introspection && { introspection }),
+    })
+  } catch (error) {
+    throw new UsageError(inWordsOfFlags(messageOf(error), found), { cause: error })
+  }
   announce(authenticate, log)
   return authenticate
+}
+
+/** An error begins with the option that is wrong, and may name another one that helps. */
+function inWordsOfFlags(message: string, found: ReadonlyMap<SettingKey, FoundSetting>): string {
+  return message.replace(/^[\w.]+|\ballowHttp\b/g, (option) => {
+    const key = SETTING_OF[option]
+    return (key !== undefined && found.get(key)?.name) || option
+  })
 }
 
 function introspectionFrom(
@@ -63,7 +90,7 @@ function introspectionFrom(
 function secretFrom(file: FoundSetting | undefined, variable: string | undefined): string {
   if (typeof file?.value !== 'string') {
     if (variable !== undefined && variable !== '') return variable
-    throw new RangeError(
+    throw new UsageError(
       `introspection needs the secret of this server: in the environment as ${CLIENT_SECRET_VARIABLE}, or in a file that --auth-client-secret-file names`,
     )
   }

@@ -640,6 +640,23 @@ describe('the metadata', () => {
   })
 })
 
+test('why a token was refused is in the log at debug, in words of our own', async () => {
+  const issuer = await startIssuer()
+  const server = await protect(issuer, { requiredScopes: ['read'] })
+  const reasons = (): unknown[] =>
+    server.logs
+      .filter(({ level, message }) => level === 'debug' && message === 'a token was refused')
+      .map(({ args }) => args[1])
+  await ask(server)
+  expect(reasons()).toEqual([])
+  await ask(server, await issuer.token({ aud: 'https://other.test' }))
+  await ask(server, await issuer.token({ scope: 'write' }))
+  expect(reasons()).toEqual([
+    { reason: 'the token is for another resource' },
+    { reason: 'the token lacks a scope that every request needs' },
+  ])
+})
+
 test('neither tokens nor secrets are in logs, events or answers, whatever becomes of them', async () => {
   const issuer = await startIssuer()
   const secret = 'the-secret-of-this-server'

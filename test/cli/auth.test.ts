@@ -114,7 +114,7 @@ describe('serve', () => {
       'rs:from-a-file',
     ])
     const without = await runCli(['serve', './server.mjs', ...asks], { cwd })
-    expect(without.code).not.toBe(0)
+    expect(without.code).toBe(2)
     expect(without.stderr).toMatch(
       /SOJOURN_AUTH_CLIENT_SECRET, or in a file that --auth-client-secret-file names/,
     )
@@ -122,5 +122,27 @@ describe('serve', () => {
     expect(asFlag).toMatchObject({ code: 2, stderr: expect.stringMatching(/--auth-client-secret-file/) })
     const alone = await runCli(['serve', './server.mjs', '--auth-issuer', issuer.url], { cwd })
     expect(alone).toMatchObject({ code: 2, stderr: expect.stringMatching(/needs --auth-resource/) })
+  })
+
+  it('names flags and variables that are wrong as they were given, not the options of the code, and exits with 2', async () => {
+    const cwd = directory()
+    const resource = ['--auth-resource', RESOURCE]
+    const plain = ['--auth-issuer', 'http://auth.example.com', ...resource]
+    expect(await runCli(['serve', './server.mjs', ...plain], { cwd })).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(
+        /^sojourn: --auth-issuer must begin with https.* --auth-allow-http takes it/,
+      ),
+    })
+    const env = { SOJOURN_AUTH_ISSUER: 'https://auth.example.com/?tenant=1' }
+    expect(await runCli(['serve', './server.mjs', ...resource], { cwd, env })).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^sojourn: SOJOURN_AUTH_ISSUER must have neither query nor fragment/),
+    })
+    const shared = ['--auth-issuer', 'https://auth.example.com', ...resource, '--auth-algorithms', 'HS256']
+    expect(await runCli(['serve', './server.mjs', ...shared], { cwd })).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^sojourn: --auth-algorithms must not have 'HS256'/),
+    })
   })
 })
