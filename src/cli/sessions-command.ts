@@ -116,11 +116,11 @@ async function closePrincipal(
     )
 }
 
-/** A label may begin with a dash, as one in 64 does; no flag of this command looks like one. */
+/** A label, or a whole id, may begin with a dash, as one in 64 does; no flag of this command looks like one. */
 function labelsApart(args: readonly string[]): string[] {
   const flags = WHERE.map(({ flag }) => `--${flag}`)
   const isLabel = (arg: string, index: number): boolean =>
-    /^-[\w-]{7}$/.test(arg) && !flags.includes(args[index - 1] ?? '') && !/^--[a-z]+$/.test(arg)
+    /^-[\w-]{7}(?:[\w-]{24})?$/.test(arg) && !flags.includes(args[index - 1] ?? '') && !/^--[a-z]+$/.test(arg)
   const labels = args.filter(isLabel)
   if (labels.length === 0 || args.includes('--')) return [...args]
   return [...args.filter((arg, index) => !isLabel(arg, index)), '--', ...labels]

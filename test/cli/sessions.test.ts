@@ -284,10 +284,9 @@ describe('of a stopped server', () => {
       stdout: '',
       stderr: expect.stringMatching(/^sojourn: There is no session store .*sessions\.db\.\n$/) as string,
     })
-    // One in 64 labels begins with a dash, and is no flag.
-    expect((await runCli(['sessions', 'show', '-abc_123', ...STORE], { cwd })).stderr).toMatch(
-      /no session store/,
-    )
+    // One in 64 labels, and ids, begins with a dash, and is no flag.
+    for (const name of ['-abc_123', '-abc_123abcdefghijklmnopqrstuvwx'])
+      expect((await runCli(['sessions', 'show', name, ...STORE], { cwd })).stderr).toMatch(/no session store/)
     writeFileSync(join(cwd, 'sessions.db'), 'no database at all, whatever its name says')
     const { code, stderr } = await runCli(['sessions', 'list', ...STORE], { cwd })
     expect(code).toBe(1)

@@ -207,11 +207,15 @@ describe.each(['json', 'pretty'] as const)('with --log-format %s', (format) => {
       await first.cli.until('stderr', format === 'json' ? /"session.slept"/ : /asleep/)
       await ann.call('count')
 
-      const admin = async (...args: string[]): Promise<void> => {
-        const { stdout, stderr } = await runCli(['sessions', ...args, '--store', 'sqlite:./sessions.db'], {
-          cwd,
-        })
+      const admin = async (...args: string[]): Promise<unknown> => {
+        const { code, stdout, stderr } = await runCli(
+          ['sessions', ...args, '--store', 'sqlite:./sessions.db'],
+          {
+            cwd,
+          },
+        )
         search.saw(`sojourn sessions ${args.join(' ').slice(0, 24)}`, stdout + stderr)
+        return code
       }
       await admin('list')
       await admin('list', '--json')
@@ -232,7 +236,7 @@ describe.each(['json', 'pretty'] as const)('with --log-format %s', (format) => {
       await again.connect()
       expect(await again.call('count'), 'the session goes on over a crash').toBe('2')
       await attack(search, second.url, annsId, bobsId)
-      await admin('close', bobsId)
+      expect(await admin('close', bobsId)).toBe(0)
       search.saw(
         'the error of an ended session',
         String(await rejection(again.call('count'), 'a closed session')),
