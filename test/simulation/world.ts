@@ -104,7 +104,8 @@ export class World implements Surroundings {
   readonly #awake = new Map<SessionModel, Awake>()
   /** Servers that were let go because nothing used them. */
   readonly #slept = new Set<FakeServer>()
-  readonly #callServers = new Map<ModelCall, FakeServer>()
+  /** Where each call ran. */
+  readonly #handled = new Map<ModelCall, { readonly server: FakeServer; readonly call: FakeCall }>()
   readonly #admission: AdmissionModel
   readonly #requests = new Map<string, number>()
   readonly #stalls: { at: number; length: number }[] = []
@@ -312,7 +313,7 @@ export class World implements Surroundings {
   #oncall(server: FakeServer, call: FakeCall): void {
     const session = this.#serverSessions.get(server)
     session?.calls.push(call)
-    this.#callServers.set(call, server)
+    this.#handled.set(call, { server, call })
     const tag = call.plan?.tag
     if (tag !== undefined) this.#calls.set(tag, call)
     this.recorder.note(`  handler ${server.tag} ${call.method} ${tag ?? ''}`)
@@ -743,8 +744,9 @@ export class World implements Surroundings {
         'not before its time',
         `${session.name} ended by its age, ${age} of ${sessionMaxAge}`,
       )
-    const due = session.bornAt + sessionMaxAge
-    const late = age - sessionMaxAge - drainTimeout - this.#stalledBetween(due, now)
+    // One whose factory took longer than that is too old when it opens.
+    const due = Math.max(session.bornAt + sessionMaxAge + drainTimeout, session.openedAt)
+    const late = now - due - this.#stalledBetween(session.bornAt + sessionMaxAge, now)
     if (late > LATEST)
       this.recorder.violate(
         'at most 250 ms late',
@@ -825,6 +827,8 @@ export class World implements Surroundings {
       await this.#until(() => this.closedAt !== undefined, 3600_000)
     }
     await clock.advance(1000)
+    // The last events of streams that ended with the shutdown.
+    await this.#until(() => (this.#delayedLog?.waiting ?? 0) === 0, 3600_000)
     // What the peer of an ended exchange does not read keeps its connection until `unsentTimeout`.
     const slow = this.exchanges.some((note) => note.disturbed && note.exchange.closedAt === undefined)
     if (slow) await clock.advance(conditions.unsentTimeout + LATEST)
@@ -1004,8 +1008,10 @@ export class World implements Surroundings {
     const { detachedRequestTimeout, drainTimeout } = this.conditions
     for (const call of session.calls) {
       const { abortedAt, plan } = call
-      const server = this.#callServers.get(call)
-      if (abortedAt === undefined || (call.endedAt !== undefined && call.endedAt < abortedAt)) continue
+      const { server, call: handled } = this.#handled.get(call) ?? {}
+      // What is answered is over, even if its handler is told of an end in the same moment.
+      const answered = handled?.sent.some((message) => !('method' in message)) === true
+      if (abortedAt === undefined || answered) continue
       if (session.end !== undefined && abortedAt >= session.end.at) continue
       const slept = server !== undefined && this.#slept.has(server)
       if (!slept && server?.closedAt !== undefined && abortedAt >= server.closedAt) continue
