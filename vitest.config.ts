@@ -1,5 +1,5 @@
 /**
- * How the tests run: every *.test.ts under test/, against src/, in parallel processes. The suites of clients, of the wire and of the per-request leg
+ * How the tests run: every *.test.ts under test/, against src/, in parallel processes; the command line as it is built. The suites of clients, of the wire and of the per-request leg
  * run over each face: all of them over node:http, and over the others a core, or with `--mode faces` (`npm run test:faces`) everything.
  */
 import { fileURLToPath } from 'node:url'
@@ -17,6 +17,7 @@ export default defineConfig(({ mode }) => ({
   // The examples import the package by its name; the tests run them against the source.
   resolve: { alias: { sojourn: fileURLToPath(new URL('src/index.ts', import.meta.url)) } },
   test: {
+    globalSetup: 'test/support/built.ts',
     pool: 'forks',
     // On Bun the test runner does not find `z` in an external zod.
     server: { deps: { inline: 'bun' in process.versions ? ['zod'] : [] } },

@@ -1,18 +1,17 @@
-/** Runs the command line as its own process, from source, in a directory of its own. */
+/** Runs the command line as its own process, in a directory of its own. */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 
 import { onTestFinished, vi } from 'vitest'
 
 import { within } from '../support/deferred.ts'
 
-const TSX = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+/** As it is installed: the run of the tests begins with a build (vitest.config.ts). */
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 /** Starting takes most of a second, and many times that where a machine does a lot at once. */
 const DEADLINE = 30_000
@@ -82,7 +81,7 @@ export function directoryWith(files: Readonly<Record<string, string>>): string {
 /** Starts `sojourn` with these arguments; it is killed when the test ends before it. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const { PATH, HOME, TMPDIR } = process.env
-  const command = [process.execPath, '--import', TSX, MAIN, ...args]
+  const command = [process.execPath, MAIN, ...args]
   const { terminal } = options
   const [file = '', ...rest] =
     terminal === undefined
