@@ -41,7 +41,10 @@ export function ensureInstalled() {
 }
 
 export function ensureBuilt() {
-  if (!distIsCurrent()) run(process.execPath, [join(root, 'node_modules/tsdown/dist/run.mjs')])
+  if (distIsCurrent()) return
+  if (process.stderr.isTTY) process.stderr.write('building dist/ from src/ …\n')
+  // A newcomer who starts the server looks for its address, not for a list of files: only what goes wrong is shown.
+  run(process.execPath, [join(root, 'node_modules/tsdown/dist/run.mjs'), '--logLevel', 'error'])
 }
 
 export function ensureBench() {
