@@ -35,6 +35,8 @@ interface Flood {
   /** Calls of a session in use, before and during the flood. */
   readonly calm: Omit<GoodTimes, 'failures'>
   readonly flooded: Omit<GoodTimes, 'failures'>
+  /** Share of the flood's time in which the server was ready to run and had no core: others' load. */
+  readonly waited: number
   /** Bytes of heap after garbage collection, before and when all was over. */
   readonly heapBefore: number
   readonly heapAfter: number
@@ -182,8 +184,11 @@ async function play(scene: Scene, size: R25Size, violate: Violate, onProgress: P
       onProgress(`R25 ${name}: ${count(size.attempts)} attempts`)
       healthy.welcome()
       const attack = new Attack(origin, size, told)
+      const { waitedForCore } = await origin.stats()
+      const began = performance.now()
       await scene.flood(attack)
       const flooded = await healthy.times()
+      const waited = ((await origin.stats()).waitedForCore - waitedForCore) / (performance.now() - began)
       await healthy.noMore()
       await scene.then?.(origin, told)
       onProgress(`R25 ${name}: the end`)
@@ -204,6 +209,7 @@ async function play(scene: Scene, size: R25Size, violate: Violate, onProgress: P
         newcomers: healthy.newcomers,
         calm: { count: calm.count, p50: calm.p50, p99: calm.p99 },
         flooded: { count: flooded.count, p50: flooded.p50, p99: flooded.p99 },
+        waited,
         heapBefore: before.heapBytes,
         heapAfter: after.heapBytes,
       }
@@ -434,10 +440,10 @@ export const chaos: Chaos<R25Findings> = {
   tell: ({ direct, proxied, full }) =>
     Object.entries({ direct, proxied })
       .map(
-        ([name, { attempts, statuses, calls, newcomers, calm, flooded, heapBefore, heapAfter }]) =>
+        ([name, { attempts, statuses, calls, newcomers, calm, flooded, waited, heapBefore, heapAfter }]) =>
           `R25 ${name}: ${count(attempts)} attempts: ${statusesOf(statuses)}; beside them ${count(calls)} calls and ${newcomers} newcomers; ` +
           `calls of a session in use: p50 ${milliseconds(calm.p50)}, p99 ${milliseconds(calm.p99)} before, ` +
-          `p50 ${milliseconds(flooded.p50)}, p99 ${milliseconds(flooded.p99)} meanwhile; heap ${mebibytes(heapBefore)} before, ${mebibytes(heapAfter)} after`,
+          `p50 ${milliseconds(flooded.p50)}, p99 ${milliseconds(flooded.p99)} meanwhile, the server without a core ${(100 * waited).toFixed(0)} % of the time; heap ${mebibytes(heapBefore)} before, ${mebibytes(heapAfter)} after`,
       )
       .concat(`R25: ${full} refused while strangers used every place`)
       .join('\n'),
