@@ -84,7 +84,9 @@ class Run {
   /** What is in the log, of GET streams, by session key. */
   readonly #logged = new Map<string, string[]>()
   /** Long calls of the present process, and when they end if nothing happens to them. */
-  #longCalls: { exchange: SimExchange; endsAt: number }[] = []
+  #longCalls: { session: string | undefined; exchange: SimExchange; endsAt: number }[] = []
+  /** Ids of sessions that were deleted, or were to be. */
+  readonly #deleted = new Set<string | undefined>()
   #up = true
   #failing = false
   #startedAt = 0
@@ -230,7 +232,12 @@ class Run {
     const { clock } = this.#line
     const began = clock.now()
     const inTime = this.#longCalls.filter(
-      ({ exchange, endsAt }) => exchange.outcome === undefined && endsAt > began && endsAt < began + drain,
+      // A DELETE ends the calls of its session, whose last words a slow log may still have to take.
+      ({ session, exchange, endsAt }) =>
+        !this.#deleted.has(session) &&
+        exchange.outcome === undefined &&
+        endsAt > began &&
+        endsAt < began + drain,
     )
     this.#longCalls = []
     await this.#line.stop(drain)
@@ -393,17 +400,17 @@ class Run {
   }
 
   #long(visitor: Visitor): void {
+    const { id: session } = visitor
     const id = `long ${++this.#said}`
     const plan = { tag: `${visitor.name}:0`, duration: LONG, progress: { count: 4, every: 100 } }
     const exchange = this.#line.app.post(
-      visitor.id,
+      session,
       rpc('tools/call', { name: 'run', arguments: plan }, id),
       visitor.headers,
     )
-    const session = visitor.id
     this.#follow(visitor, exchange)
     exchange.onevent = (event) => this.#note(event.id, event.data)
-    this.#longCalls.push({ exchange, endsAt: this.#line.clock.now() + LONG })
+    this.#longCalls.push({ session, exchange, endsAt: this.#line.clock.now() + LONG })
     visitor.perhapsUntil = Math.max(visitor.perhapsUntil, this.#line.clock.now() + LONG)
     void exchange.ended.then(() => {
       const cursor = exchange.events.at(-1)?.id
@@ -475,6 +482,7 @@ class Run {
   #delete(visitor: Visitor): void {
     visitor.deleting = true
     const { id } = visitor
+    this.#deleted.add(id)
     const exchange = this.#line.app.delete(id ?? '', visitor.headers)
     void exchange.ended.then(() => {
       if (exchange.status !== 200 && exchange.status !== 404) return
