@@ -83,7 +83,7 @@ const PER_ADDRESS: Limit = { burst: 40, perSecond: 10 }
 const PER_PROXIED_ADDRESS: Limit = { burst: 3, perSecond: 0.2 }
 /** Attempts of each address behind the proxy: more than it may, so that most are refused. */
 const PER_NEW_ADDRESS = 20
-const PLACES = 400
+const PLACES = 200
 /** What a full table says, in seconds. */
 const FULL = '10'
 
