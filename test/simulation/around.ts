@@ -68,6 +68,8 @@ export interface Surroundings {
   expectOpening(name: string, client: Actor, author: AuthorPlan): void
   noteOpening(name: string, note: ExchangeNote): void
   call(tag: string): FakeCall | undefined
+  /** How long the event loop was blocked between two times, or around them. */
+  stalledBetween(from: number, to: number): number
   /** The server of a session that is awake. */
   serverOf(session: SessionModel): FakeServer | undefined
   nextTag(): string

@@ -1091,7 +1091,8 @@ export class SimClient implements Actor, Victim {
         last.exchange.startedAt,
         last.bodyAt,
       )
-      if (this.#world.clock.now() - since < 1400) continue
+      const now = this.#world.clock.now()
+      if (now - since - this.#world.stalledBetween(since, now) < 1400) continue
       recorder.violate(
         'what was accepted is answered',
         `#${last.number} ${this.#nameOf(followed)} hangs: no call of it runs any more`,

@@ -591,7 +591,7 @@ export class World implements Surroundings {
     let used = Math.max(awake.since, session.lastHoldEnd().latest)
     for (const { exchange } of session.held) used = Math.max(used, exchange.closedAt ?? now)
     const due = used + sleep.after
-    if (now - due - this.#stalledBetween(due, now) > LATEST)
+    if (now - due - this.stalledBetween(due, now) > LATEST)
       this.recorder.violate(
         'what nothing uses sleeps, what is at work does not',
         `${session.name} was awake ${(now - used).toFixed(1)} ms after its last use, it may be ${sleep.after}`,
@@ -696,7 +696,7 @@ export class World implements Surroundings {
   #checkLate(session: SessionModel, now: number): void {
     const due = session.due()
     if (due === undefined) return
-    const late = now - due - this.#stalledBetween(due, now)
+    const late = now - due - this.stalledBetween(due, now)
     this.recorder.stake('deadline met')
     if (late > LATEST)
       this.recorder.violate(
@@ -705,7 +705,8 @@ export class World implements Surroundings {
       )
   }
 
-  #stalledBetween(from: number, to: number): number {
+  /** How long the event loop was blocked between two times, or around them. */
+  stalledBetween(from: number, to: number): number {
     let sum = 0
     for (const { at, length } of this.#stalls) if (at <= to && at + length >= from) sum += length
     return sum
@@ -746,7 +747,7 @@ export class World implements Surroundings {
       )
     // One whose factory took longer than that is too old when it opens.
     const due = Math.max(session.bornAt + sessionMaxAge + drainTimeout, session.openedAt)
-    const late = now - due - this.#stalledBetween(session.bornAt + sessionMaxAge, now)
+    const late = now - due - this.stalledBetween(session.bornAt + sessionMaxAge, now)
     if (late > LATEST)
       this.recorder.violate(
         'at most 250 ms late',
@@ -914,7 +915,7 @@ export class World implements Surroundings {
         this.closedAt = clock.now()
         recorder.note('-- shut down')
         const late =
-          clock.now() - began - this.conditions.drainTimeout - this.#stalledBetween(began, clock.now())
+          clock.now() - began - this.conditions.drainTimeout - this.stalledBetween(began, clock.now())
         // What a slow log still has to write is not the drain's to shorten.
         const slack = this.#delayedLog === undefined ? 1000 : 10_000
         if (late > slack)
