@@ -26,7 +26,10 @@ Exits with 1 when a promise was broken.
 `
 
 async function main(): Promise<number> {
-  const own = tests.flatMap(({ options = {} }) => Object.entries(options))
+  // Two tests may mean different things by one option: what it is when it is not given is each one's own.
+  const own = tests.flatMap(({ options = {} }) =>
+    Object.entries(options).map(([name, { default: _default, ...option }]) => [name, option] as const),
+  )
   const options: Options = { ...Object.fromEntries(own), ...OPTIONS }
   const { values, positionals } = parseArgs({ allowPositionals: true, options })
   const help = values['help'] === true
@@ -45,7 +48,7 @@ async function main(): Promise<number> {
   let held = true
   for (const test of chosen) {
     try {
-      held = (await run(test, new Args(values))) && held
+      held = (await run(test, new Args({ ...defaultsOf(test), ...values }))) && held
     } catch (error) {
       // The others are run all the same.
       progress('')
@@ -54,6 +57,10 @@ async function main(): Promise<number> {
     }
   }
   return held ? 0 : 1
+}
+
+function defaultsOf({ options = {} }: Chaos): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]))
 }
 
 async function run(test: Chaos, args: Args): Promise<boolean> {
