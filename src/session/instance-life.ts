@@ -26,6 +26,12 @@ export class AwakeHold {
 /** Called when an instance is about to sleep, or has been rebuilt. */
 export type InstanceHook = () => Awaitable<void>
 
+/** Whose instance it is. */
+export interface LifeOwner {
+  /** The instance was used, or is not needed for what it was any more: its last hold was released. */
+  instanceUsed(): void
+}
+
 /** The life of one instance; everything is made on first use. */
 export class InstanceLife {
   /** Whether the instance announced changes of its own (`list_changed`): a rebuilt one would not know of them. */
@@ -37,11 +43,10 @@ export class InstanceLife {
   #holds: Set<AwakeHold> | undefined
   #onSleep: InstanceHook[] | undefined
   #onWake: InstanceHook[] | undefined
-  readonly #onReleased: () => void
+  readonly #owner: LifeOwner
 
-  /** `onReleased` is called when the last hold was released. */
-  constructor(onReleased: () => void) {
-    this.#onReleased = onReleased
+  constructor(owner: LifeOwner) {
+    this.#owner = owner
   }
 
   /** Aborts when the instance is let go: with the reason `sleep`, or that of the session's end. */
@@ -72,7 +77,7 @@ export class InstanceLife {
 
   /** @internal Called by {@link AwakeHold.release}, once. */
   released(hold: AwakeHold): void {
-    if (this.#holds?.delete(hold) === true && this.#holds.size === 0) this.#onReleased()
+    if (this.#holds?.delete(hold) === true && this.#holds.size === 0) this.#owner.instanceUsed()
   }
 
   /** Registers what is done before the instance sleeps. */

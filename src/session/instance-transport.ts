@@ -12,8 +12,6 @@ export interface TransportHost {
   ): Promise<void>
   /** The instance closed its own connection. */
   closedByInstance(transport: InstanceTransport): void
-  /** The instance reported an error that no message answers. */
-  instanceError(error: Error): void
 }
 
 /** What SDK v2 hands over so that the transport can refuse a call with 403 before it runs; absent in v1. */
@@ -22,6 +20,7 @@ export type ScopeChallengeResolver = (context: { request: unknown; authInfo?: un
 /** One instance's connection to its session. */
 export class InstanceTransport implements ServerTransport {
   onclose: (() => void) | undefined
+  /** The SDK's; nothing goes wrong here that it would have to be told. */
   onerror: ((error: Error) => void) | undefined
   onmessage: ((message: JsonRpcMessage, extra?: MessageExtra) => void) | undefined
   readonly sessionId: string | undefined
@@ -37,7 +36,6 @@ export class InstanceTransport implements ServerTransport {
   constructor(host: TransportHost, sessionId: string | undefined) {
     this.host = host
     this.sessionId = sessionId
-    this.onerror = (error) => this.host.instanceError(error)
   }
 
   /** Whether the instance has connected. */

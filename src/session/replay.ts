@@ -95,10 +95,6 @@ export class Replay implements TransportHost {
     if (this.#closed) throw new SojournError('session-closed', 'The rebuilt server closed its own connection')
   }
 
-  instanceError(error: Error): void {
-    this.#host.instanceError(error)
-  }
-
   #ask(method: string, params: Readonly<Record<string, unknown>>): Promise<JsonRpcResponse> {
     return new Promise((resolve, reject) => {
       // Numbers would meet those of requests that follow; v1 aborts handlers by id.

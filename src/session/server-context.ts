@@ -66,7 +66,7 @@ export class FactoryContext implements ServerContext {
   #request: Request | undefined
 
   constructor(session: Session, exchange: Exchange, authInfo: AuthInfo | undefined, restored: boolean) {
-    this.life = new InstanceLife(() => session.instanceUsed())
+    this.life = new InstanceLife(session)
     this.session = new SessionView(session, this.life, restored)
     // Not the exchange: a factory's closure keeps the context, and would keep the socket of the request with it.
     this.#source = { method: exchange.method, target: exchange.target, headers: exchange.headers }

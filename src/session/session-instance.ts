@@ -275,8 +275,4 @@ export class SessionInstance implements TransportHost {
     if (transport === this.#instance?.transport)
       this.#session.close('failed', 'the server closed its own connection')
   }
-
-  instanceError(error: Error): void {
-    this.#session.instanceError(error)
-  }
 }

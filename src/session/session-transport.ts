@@ -137,7 +137,6 @@ export class SessionTransport implements ServerTransport {
         this.sessionId = inner.sessionId
         inner.onmessage = (message, extra) => this.onmessage?.(message, extra)
         inner.onclose = () => this.#end()
-        inner.onerror = (error) => this.onerror?.(error)
         if (this.#supportedVersions !== undefined) inner.setSupportedProtocolVersions(this.#supportedVersions)
         if (this.#scopeChallengeResolver !== undefined)
           inner.setScopeChallengeResolver(this.#scopeChallengeResolver)

@@ -152,7 +152,10 @@ export const KINDS: Readonly<Record<string, Kind>> = {
     (_, { session }) => [['Mcp-Session-Id', session]],
   ),
   // Head.
-  'strange Accept': fields(406, -32000, (random) => ({ Accept: word(random, 'abc/;=,"*q01. ') })),
+  // Without '/' or without '*': among a million words one says that anything will do.
+  'strange Accept': fields(406, -32000, (random) => ({
+    Accept: word(random, random.pick(['abc;=,"*q01. ', 'abc/;=,"q01. '])),
+  })),
   'Accept with q=0': fields(406, -32000, () => ({ Accept: 'application/json, text/event-stream;q=0' })),
   'strange Content-Type': fields(415, -32000, (random) => ({
     'Content-Type': word(random, 'abc/;="utf-8json '),
