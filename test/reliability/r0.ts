@@ -100,7 +100,7 @@ export const chaos: Chaos<R0Findings> = {
       )
       .join('\n'),
   row: ({ seeds, kinds }) => ({
-    test: 'R0 · 1–10',
+    test: 'R0 · 1–9',
     done: `${count(seeds)} seeds of each kind of simulation (${kinds.map(({ kind }) => kind).join(', ')}), every promise checked on every history`,
     came: `${kinds.reduce((sum, { failed }) => sum + failed, 0)} failed; at stake: ${promisesOf(kinds)}`,
   }),
