@@ -19,6 +19,8 @@ export default defineConfig(({ mode }) => ({
   test: {
     globalSetup: 'test/support/built.ts',
     pool: 'forks',
+    // Most of a test is waiting: for children, for sockets, for real time.
+    maxWorkers: '100%',
     // On Bun the test runner does not find `z` in an external zod.
     server: { deps: { inline: 'bun' in process.versions ? ['zod'] : [] } },
     testTimeout: 20_000,

@@ -5,13 +5,15 @@ import type v8Module from 'node:v8'
 /** The part of the heap that fills up: the old generation. In bytes. */
 export interface HeapUse {
   readonly used: number
+  /** What stands in the young generation. Most of it is garbage as a rule; what is not moves to the old one, in a flood all of it. */
+  readonly young: number
   /** At which V8 ends the process. */
   readonly limit: number
 }
 
 const MIB = 1024 * 1024
 
-/** Spaces that V8 empties by itself; how full they are says nothing. */
+/** Spaces that V8 empties by itself; how full they are says little. */
 const YOUNG: ReadonlySet<string> = new Set(['new_space', 'new_large_object_space'])
 
 /** V8's heap limit is that of both generations: with `--max-old-space-size=128` it says 176 MiB (Node 20), and the process ends at 128. */
@@ -35,9 +37,11 @@ export function heapUse(): HeapUse | undefined {
   try {
     limit ??= oldLimit(v8.getHeapStatistics().heap_size_limit)
     let used = 0
-    for (const space of v8.getHeapSpaceStatistics())
-      if (!YOUNG.has(space.space_name)) used += space.space_used_size
-    return { used, limit }
+    let young = 0
+    for (const { space_name, space_used_size } of v8.getHeapSpaceStatistics())
+      if (YOUNG.has(space_name)) young += space_used_size
+      else used += space_used_size
+    return { used, young, limit }
   } catch {
     return undefined
   }

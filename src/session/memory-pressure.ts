@@ -101,7 +101,7 @@ export class MemoryPressure {
   #lookAt(now: number): void {
     this.#lookedAt = now
     const use = this.#heap.use()
-    if (use === undefined || use.used <= this.#mark(use)) return
+    if (use === undefined || this.#suffices(use, 1)) return
     this.#short = true
     this.#pause = FIRST_PAUSE
     this.#tell(
@@ -121,7 +121,7 @@ export class MemoryPressure {
       return
     }
     const use = this.#heap.use()
-    if (use === undefined || use.used <= this.#mark(use) * LOW_WATER) {
+    if (use === undefined || this.#suffices(use, LOW_WATER)) {
       this.#short = false
       this.#lookedAt = clock.now()
       if (use !== undefined) this.#tell('memory suffices again: sessions are opened', use)
@@ -132,6 +132,12 @@ export class MemoryPressure {
     this.#pause = this.#shed() > 0 ? FIRST_PAUSE * 2 : Math.min(this.#pause * 2, LONGEST_PAUSE)
     this.#heap.hurryCollection()
     deadlines.arm(this.#look, this.#pause)
+  }
+
+  /** Whether less is used than a part of the mark; and if nothing of what is young were garbage, still half of what is left beyond it. */
+  #suffices(use: HeapUse, part: number): boolean {
+    const mark = this.#mark(use)
+    return use.used <= mark * part && use.used + use.young <= (mark + Math.max(mark, use.limit)) / 2
   }
 
   #mark({ limit }: HeapUse): number {

@@ -19,7 +19,7 @@ class Setup {
   readonly fakes: FakeServer[] = []
   readonly logs: string[] = []
   readonly manager: StreamableHTTPSessionManager
-  use: HeapUse | undefined = { used: 10, limit: 100 }
+  use: HeapUse | undefined = { used: 10, young: 0, limit: 100 }
   /** What a collection will leave. */
   live: number | undefined
   looks = 0
@@ -47,7 +47,7 @@ class Setup {
         },
         hurryCollection: () => {
           this.collections += 1
-          if (this.live !== undefined) this.use = { used: this.live, limit: 100 }
+          if (this.live !== undefined) this.use = { used: this.live, young: 0, limit: 100 }
         },
       },
     )
@@ -88,7 +88,7 @@ describe('beyond maxHeapUsed', () => {
   test('initialize gets 503 with Retry-After, nothing is built for it, and whoever is there is served', async () => {
     const it = new Setup()
     const session = await it.open(true)
-    it.use = { used: 86, limit: 100 }
+    it.use = { used: 86, young: 0, limit: 100 }
     const events: unknown[] = []
     it.manager.sessions.subscribe((event) => events.push(event))
     const refused = await it.post(initialize())
@@ -105,10 +105,22 @@ describe('beyond maxHeapUsed', () => {
     expect(it.manager.ready).toBe(true)
   })
 
+  test('nothing opens either where the heap would be nearly full if nothing young were garbage: a flood is young, and stays', async () => {
+    const it = new Setup()
+    it.use = { used: 80, young: 12, limit: 100 }
+    expect((await it.post(initialize())).status).toBe(200)
+    await it.clock.advance(1000)
+    it.use = { used: 80, young: 13, limit: 100 }
+    it.live = 70
+    expect((await it.post(initialize())).status).toBe(503)
+    await it.clock.advance(250)
+    expect((await it.post(initialize())).status).toBe(200)
+  })
+
   test('what was garbage is collected first: then it is over in a quarter of a second, and nobody lost anything', async () => {
     const it = new Setup({ sleepAfter: '1h' })
     const sessions = [await it.open(true), await it.open(false)]
-    it.use = { used: 90, limit: 100 }
+    it.use = { used: 90, young: 0, limit: 100 }
     it.live = 40
     expect((await it.post(initialize())).status).toBe(503)
     await it.clock.advance(250)
@@ -131,7 +143,7 @@ describe('beyond maxHeapUsed', () => {
     it.manager.sessions.subscribe((event) => {
       if (event.type === 'session.closed') reasons.push([event.session, event.reason])
     })
-    it.use = { used: 90, limit: 100 }
+    it.use = { used: 90, young: 0, limit: 100 }
     await it.post(initialize())
     expect(it.alive(used, unused, held)).toEqual([true, true, true])
     await it.clock.advance(250)
@@ -146,7 +158,7 @@ describe('beyond maxHeapUsed', () => {
     const it = new Setup({ sleepAfter: '1h' })
     const session = await it.open(true)
     await it.clock.advance(1000)
-    it.use = { used: 90, limit: 100 }
+    it.use = { used: 90, young: 0, limit: 100 }
     await it.post(initialize())
     await it.clock.advance(250)
     expect(it.manager.sessions.get(session)?.awake).toBe(false)
@@ -161,7 +173,7 @@ describe('beyond maxHeapUsed', () => {
     const it = new Setup()
     const session = await it.open(true)
     await it.clock.advance(10_000)
-    it.use = { used: 90, limit: 100 }
+    it.use = { used: 90, young: 0, limit: 100 }
     await it.post(initialize())
     await it.clock.advance(60_000)
     expect(it.manager.sessions.get(session)?.awake).toBe(true)
@@ -171,16 +183,16 @@ describe('beyond maxHeapUsed', () => {
     const it = new Setup()
     const sessions: string[] = []
     for (let count = 0; count < 200; count++) sessions.push(await it.open(false))
-    it.use = { used: 90, limit: 100 }
+    it.use = { used: 90, young: 0, limit: 100 }
     await it.post(initialize())
     await it.clock.advance(250)
     expect(it.manager.sessions.size).toBe(150)
     // The oldest went.
     expect(it.alive(sessions[49] as string, sessions[50] as string)).toEqual([false, true])
-    it.use = { used: 80, limit: 100 }
+    it.use = { used: 80, young: 0, limit: 100 }
     await it.clock.advance(500)
     expect(it.manager.sessions.size).toBe(100)
-    it.use = { used: 76, limit: 100 }
+    it.use = { used: 76, young: 0, limit: 100 }
     await it.clock.advance(60_000)
     expect(it.manager.sessions.size).toBe(100)
     expect((await it.post(initialize())).status).toBe(200)
@@ -189,15 +201,15 @@ describe('beyond maxHeapUsed', () => {
   test('opens again only at a tenth less, and logs each change once', async () => {
     const it = new Setup()
     await it.open(true)
-    it.use = { used: 86, limit: 100 }
+    it.use = { used: 86, young: 0, limit: 100 }
     for (let attempt = 0; attempt < 20; attempt++) {
       expect((await it.post(initialize())).status).toBe(503)
       await it.clock.advance(100)
     }
-    it.use = { used: 78, limit: 100 }
+    it.use = { used: 78, young: 0, limit: 100 }
     await it.clock.advance(10_000)
     expect((await it.post(initialize())).status).toBe(503)
-    it.use = { used: 76, limit: 100 }
+    it.use = { used: 76, young: 0, limit: 100 }
     await it.clock.advance(5000)
     expect((await it.post(initialize())).status).toBe(200)
     expect(it.logs.map((line) => line.slice(0, 24))).toEqual([
@@ -213,7 +225,7 @@ describe('beyond maxHeapUsed', () => {
     for (let count = 0; count < 100; count++) await it.post(initialize())
     for (let count = 0; count < 100; count++) await it.post(rpc('tools/list'), session)
     expect(it.looks - looks).toBeLessThanOrEqual(2)
-    it.use = { used: 90, limit: 100 }
+    it.use = { used: 90, young: 0, limit: 100 }
     await it.clock.advance(20)
     await it.post(initialize())
     await it.clock.advance(60_000)
@@ -224,7 +236,7 @@ describe('beyond maxHeapUsed', () => {
 describe('what else begins', () => {
   test('requests without a handshake are refused as well; stateless ones too', async () => {
     const modern = new Setup()
-    modern.use = { used: 90, limit: 100 }
+    modern.use = { used: 90, young: 0, limit: 100 }
     const request = modernPost('tools/list')
     const exchange = new SimExchange(modern.clock, {
       headers: { host: 'localhost', ...lowerCase(request.headers as Record<string, string>) },
@@ -234,7 +246,7 @@ describe('what else begins', () => {
     await modern.clock.settle()
     expect([exchange.status, exchange.text.includes(SHORT)]).toEqual([503, true])
     const stateless = new Setup({ stateless: true })
-    stateless.use = { used: 90, limit: 100 }
+    stateless.use = { used: 90, young: 0, limit: 100 }
     expect((await stateless.post(rpc('tools/list'))).status).toBe(503)
   })
 })
@@ -247,16 +259,16 @@ describe('the option', () => {
     [50, 50, 51],
   ])('%j: %d is taken, %d is too much', async (maxHeapUsed, taken, tooMuch) => {
     const it = new Setup({ maxHeapUsed })
-    it.use = { used: taken, limit: 100 }
+    it.use = { used: taken, young: 0, limit: 100 }
     expect((await it.post(initialize())).status).toBe(200)
     await it.clock.advance(20)
-    it.use = { used: tooMuch, limit: 100 }
+    it.use = { used: tooMuch, young: 0, limit: 100 }
     expect((await it.post(initialize())).status).toBe(503)
   })
 
   test('Infinity turns it off, and so does a runtime that does not tell', async () => {
     const off = new Setup({ maxHeapUsed: 'Infinity' })
-    off.use = { used: 1000, limit: 100 }
+    off.use = { used: 1000, young: 0, limit: 100 }
     expect((await off.post(initialize())).status).toBe(200)
     expect(off.looks).toBe(0)
     const unknown = new Setup()
