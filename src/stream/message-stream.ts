@@ -134,7 +134,10 @@ export class MessageStream {
 
   /** Ends the connection but not the stream: the client is to come back for the rest. */
   endConnection(retry: number): void {
-    this.#connection?.end(retry)
+    const connection = this.#connection
+    if (this.#opening === undefined) connection?.end(retry)
+    // Not before it has the cursor to come back with.
+    else void this.#opening.then(() => connection?.end(retry))
   }
 
   /** Makes a new connection the stream's only one; the one before ends. */

@@ -70,7 +70,7 @@ async function r24(size: R24Size, onProgress: Progress): Promise<R24Findings> {
       onProgress(`R24: run ${run} of ${runs}: ${name}; ${violations.length} violations`)
       const { passed, failed, skipped, seconds, failures } = await runTests(
         ['--mode=faces', `--project=${cell.face}`, ...(stores[cell.store] ?? [])],
-        { node: nodeBinary(cell.node), env: { SOJOURN_STORE: cell.store } },
+        { node: nodeBinary(cell.node), env: { SUITE_STORE: cell.store } },
       )
       cell.passed += passed
       cell.failed += failed

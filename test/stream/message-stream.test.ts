@@ -10,6 +10,7 @@ import { MemoryEventLog } from '../../src/stream/memory-event-log.ts'
 import { MessageStream } from '../../src/stream/message-stream.ts'
 import { SseConnection } from '../../src/stream/sse-connection.ts'
 import type { StreamContext } from '../../src/stream/stream-context.ts'
+import { deferred } from '../support/deferred.ts'
 import { SimExchange, type SimEvent } from '../support/sim-exchange.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { ManualLog } from './manual-log.ts'
@@ -445,6 +446,20 @@ describe('every event once, in order, without a gap (promise 4)', () => {
     log.answer(0)
     await microtasks(12)
     expect([bench.positions, bench.exchange?.outcome]).toEqual([[1, 2, 3], 'completed'])
+    await leavesNothing(bench)
+  })
+
+  test('a connection that is to end before a slow log knows its stream ends with a cursor to come back with', async () => {
+    const known = deferred()
+    const log = Object.assign(new ManualLog(), { openStream: () => known.promise })
+    const bench = new Bench(log)
+    bench.stream.open([CALL])
+    bench.open()
+    bench.stream.endConnection(100)
+    await microtasks(12)
+    known.resolve()
+    await microtasks(12)
+    expect([bench.lastId, bench.exchange?.outcome]).toEqual([expect.stringMatching(/^1\.0/), 'completed'])
     await leavesNothing(bench)
   })
 })

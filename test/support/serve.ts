@@ -247,10 +247,10 @@ async function settleApp(closed: Promise<void>, clock: VirtualClock | undefined)
   await within(closed, 'app.close()')
 }
 
-/** `SOJOURN_STORE=sqlite` gives a store in a file to every app that runs on real time and has no wish of its own about what is kept. */
+/** `SUITE_STORE=sqlite` (of R24) gives a store in a file to every app that runs on real time and has no wish of its own about what is kept. */
 function storeOf({ clock, store, eventLog, stateless }: AppOptions): Pick<AppOptions, 'store'> {
   const own = store !== undefined || eventLog !== undefined || stateless === true
-  if (process.env['SOJOURN_STORE'] !== 'sqlite' || own || clock instanceof VirtualClock) return {}
+  if (process.env['SUITE_STORE'] !== 'sqlite' || own || clock instanceof VirtualClock) return {}
   const folder = mkdtempSync(join(tmpdir(), 'sojourn-serve-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   return { store: `sqlite:${join(folder, 'sessions.db')}` }
